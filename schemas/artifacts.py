@@ -1,0 +1,206 @@
+"""Every artifact by name: its type, how it is checked, and its one codec.
+
+An artifact is stored as one member, `KEY.<member>`, in the clip store and, if `shared`, in the shards. Encoding is
+deterministic: the same value always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from schemas.annotation import Annotation
+from schemas.clip import Clip
+from schemas.conditions import Contact, Hands, PersonTrack, Pose, check_array
+from schemas.errors import ArtifactError
+
+Decoded = Any
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """How one artifact is named, encoded and checked.
+
+    Attributes:
+        member: file name in a sample after the key, e.g. "pose.npz".
+        shared: whether shards hold it; the others stay in the clip store.
+        required: whether every sample of a shard has it.
+        encode, decode: to and from the member's bytes.
+        check: raises `ArtifactError` if a value does not fit its clip.
+        about: what it is, for the docs.
+    """
+
+    member: str
+    shared: bool
+    required: bool
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+    check: Callable[[Any, Clip], None]
+    about: str
+
+
+def encode_npz(**arrays: np.ndarray) -> bytes:
+    """Compressed npz. numpy stamps members with 1980-01-01, so equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def decode_npz(data: bytes) -> dict[str, np.ndarray]:
+    """Arrays of an npz, never unpickling anything."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Lossless PNG of an (H, W, 3) uint8 RGB image, or of an (H, W) bool mask as 0 and 255."""
+    from PIL import Image
+
+    pixels = image.astype(np.uint8) * 255 if image.dtype == bool else image
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def decode_png(data: bytes) -> np.ndarray:
+    """(H, W, 3) or (H, W) uint8, as `encode_png` took it (masks as 0 and 255)."""
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def encode_mask_video(mask: np.ndarray) -> bytes:
+    """(T, H, W) bool → npz of `bits` (T, H, ceil(W/8)) uint8, most significant bit first, and `width`."""
+    return encode_npz(bits=np.packbits(mask, axis=2), width=np.int32(mask.shape[2]))
+
+
+def decode_mask_video(data: bytes) -> np.ndarray:
+    """Inverse of `encode_mask_video`."""
+    arrays = decode_npz(data)
+    return np.unpackbits(arrays["bits"], axis=2, count=int(arrays["width"])).astype(bool)
+
+
+def _npz_of(kind: type) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    fields = list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+
+    def encode(value: Any) -> bytes:
+        return encode_npz(**{name: np.asarray(getattr(value, name)) for name in fields})
+
+    def decode(data: bytes) -> Any:
+        arrays = decode_npz(data)
+        missing = sorted(set(fields) - set(arrays))
+        if missing:
+            raise ArtifactError(f"{kind.__name__} lacks {', '.join(missing)}")
+        return kind(**{name: str(arrays[name]) if arrays[name].dtype.kind == "U" else arrays[name] for name in fields})
+
+    return encode, decode
+
+
+def _one_per_frame(field: str, kind: type) -> Callable[[Any, Clip], None]:
+    def check(value: Any, clip: Clip) -> None:
+        if not isinstance(value, kind):
+            raise ArtifactError(f"expected {kind.__name__}, got {type(value).__name__}", where=clip.key)
+        frames = len(getattr(value, field))
+        if frames != clip.span.frames:
+            raise ArtifactError(f"{kind.__name__} has {frames} frames, the clip {clip.span.frames}", where=clip.key)
+
+    return check
+
+
+def _check_bytes(value: Any, clip: Clip) -> None:
+    if not isinstance(value, bytes) or not value:
+        raise ArtifactError("video is no bytes, or empty", where=clip.key)
+
+
+def _check_pts(value: Any, clip: Clip) -> None:
+    check_array(value, name="source_pts", shape=(clip.span.frames,), dtype=np.int64)
+
+
+def _check_rgb(value: Any, clip: Clip) -> None:
+    check_array(value, name="garment", shape=(None, None, 3), dtype=np.uint8)
+
+
+def _check_garment_mask(value: Any, clip: Clip) -> None:
+    garment = clip.artifacts.get("garment")
+    shape = (None, None) if garment is None else garment.shape[:2]
+    check_array(value, name="garment_mask", shape=shape, dtype=np.bool_)
+
+
+def _frame_maps(name: str, dtype: type, highest: int | None = None) -> Callable[[Any, Clip], None]:
+    def check(value: Any, clip: Clip) -> None:
+        check_array(value, name=name, shape=(clip.span.frames, clip.span.height, clip.span.width), dtype=dtype)
+        if highest is not None and value.size and int(value.max()) > highest:
+            raise ArtifactError(f"{name} holds {int(value.max())}", where=clip.key, allowed=f"0..{highest}")
+
+    return check
+
+
+def _check_annotation(value: Any, clip: Clip) -> None:
+    _one_per_frame("labels", Annotation)(value, clip)
+
+
+def _identity(value: bytes) -> bytes:
+    return value
+
+
+ARTIFACTS: dict[str, Artifact] = {
+    "video": Artifact(
+        "video.mp4", True, True, _identity, _identity, _check_bytes,
+        "H.264 yuv420p, constant frame rate, closed short GOP, starts at 0, faststart",
+    ),
+    "source_pts": Artifact(
+        "source_pts.npz", False, False,
+        lambda value: encode_npz(pts=value), lambda data: decode_npz(data)["pts"], _check_pts,
+        "(T,) int64: per frame, the pts of the source frame it shows, in `span.time_base`",
+    ),
+    "garment": Artifact(
+        "garment.png", True, True, encode_png, decode_png, _check_rgb, "(H, W, 3) uint8 RGB garment image",
+    ),
+    "garment_mask": Artifact(
+        "garment_mask.png", True, True, encode_png, lambda data: decode_png(data) > 127, _check_garment_mask,
+        "(H, W) bool, true (white) = garment",
+    ),
+    "person": Artifact(
+        "person.npz", False, False, *_npz_of(PersonTrack), _one_per_frame("boxes", PersonTrack), "`PersonTrack`",
+    ),
+    "pose": Artifact("pose.npz", True, True, *_npz_of(Pose), _one_per_frame("keypoints", Pose), "`Pose`"),
+    "hands": Artifact("hands.npz", True, True, *_npz_of(Hands), _one_per_frame("scores", Hands), "`Hands`"),
+    "parsing": Artifact(
+        "parsing.npz", False, False,
+        lambda value: encode_npz(labels=value), lambda data: decode_npz(data)["labels"], _frame_maps("parsing", np.uint8, 23),
+        "(T, H, W) uint8 labels of `schemas.conditions.Label`",
+    ),
+    "densepose": Artifact(
+        "densepose.npz", True, False,
+        lambda value: encode_npz(part=value), lambda data: decode_npz(data)["part"], _frame_maps("densepose", np.uint8, 24),
+        "(T, H, W) uint8 DensePose part index I, 0..24",
+    ),
+    "agnostic_mask": Artifact(
+        "agnostic_mask.npz", True, True, encode_mask_video, decode_mask_video, _frame_maps("agnostic_mask", np.bool_),
+        "(T, H, W) bool, true = repaint; bit-packed along x",
+    ),
+    "contact": Artifact(
+        "contact.npz", False, False, *_npz_of(Contact), _one_per_frame("probability", Contact), "`Contact`",
+    ),
+    "annotation": Artifact(
+        "annotation.json", True, True,
+        lambda value: value.model_dump_json().encode(), Annotation.model_validate_json, _check_annotation,
+        "`Annotation`: global caption, action captions, per-frame probabilities and labels",
+    ),
+}  # fmt: skip
+
+
+def artifact(name: str) -> Artifact:
+    """The artifact called `name`. Raises `ArtifactError` with the known names."""
+    if name not in ARTIFACTS:
+        raise ArtifactError(f"there is no artifact {name!r}", allowed=", ".join(ARTIFACTS))
+    return ARTIFACTS[name]
+
+
+def check(name: str, value: Any, clip: Clip) -> None:
+    """Raise `ArtifactError` unless `value` is a right value of artifact `name` for `clip`."""
+    artifact(name).check(value, clip)

@@ -1,0 +1,120 @@
+"""Typed errors. Every error that a user can cause says what was wrong, where, what is allowed, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class VvtError(Exception):
+    """Base of every error raised on purpose.
+
+    Args:
+        what: what was wrong, in one sentence.
+        where: file, row, field, key or URL that it was wrong in.
+        allowed: what would have been right.
+        remedy: what the user can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", allowed: str = "", remedy: str = "") -> None:
+        self.what, self.where, self.allowed, self.remedy = what, where, allowed, remedy
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        parts = [f"{self.where}: {self.what}" if self.where else self.what]
+        if self.allowed:
+            parts.append(f"Allowed: {self.allowed}.")
+        if self.remedy:
+            parts.append(self.remedy if self.remedy.endswith((".", "`")) else f"{self.remedy}.")
+        return " ".join(parts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process boundaries in Ray, and keyword-only arguments do not survive the default pickling.
+        return _rebuild, (type(self), dict(self.__dict__))
+
+
+def _rebuild(kind: type[VvtError], state: dict[str, object]) -> VvtError:
+    error = kind.__new__(kind)
+    error.__dict__.update(state)
+    Exception.__init__(error, str(error))
+    return error
+
+
+class ConfigError(VvtError):
+    """The config names something unknown, or values that cannot work together."""
+
+
+class MediaError(VvtError):
+    """A video cannot be used. `code` is one of `MEDIA_ERROR_CODES`, stable for counting."""
+
+    def __init__(
+        self, what: str, *, code: str, where: str = "", allowed: str = "", remedy: str = ""
+    ) -> None:
+        if code not in MEDIA_ERROR_CODES:
+            raise ValueError(f"{code = } is not one of {sorted(MEDIA_ERROR_CODES)}")
+        self.code = code
+        super().__init__(what, where=where, allowed=allowed, remedy=remedy)
+
+
+MEDIA_ERROR_CODES = {
+    "missing": "there is no such file or address",
+    "empty": "the file has no bytes",
+    "not_media": "the bytes are no media container that FFmpeg knows",
+    "no_video": "there is no video stream, e.g. audio only",
+    "undecodable": "a video stream is there, but no frame of it decodes",
+    "too_short": "fewer frames than a clip needs",
+    "truncated": "the container announces more than the file holds, and nothing of it decodes",
+    "unsupported": "the chosen backend cannot read this",
+}
+
+
+class WeightsError(VvtError):
+    """A weights file is unknown, absent, or not the bytes that the registry names."""
+
+
+class MissingExtraError(VvtError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str, *, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed",
+            remedy=f"Install the extra: `pip install 'vvt-interact[{extra}]'`",
+        )
+
+
+class StageError(VvtError):
+    """A stage was given or returned something that breaks its contract."""
+
+
+class ArtifactError(VvtError):
+    """An artifact has the wrong type, shape, dtype or range."""
+
+
+class DatasetError(VvtError):
+    """A written dataset is incomplete, damaged, or of another schema version."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One bad place in an input table."""
+
+    line: int
+    field: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.field}: {self.what}" if self.field else f"line {self.line}: {self.what}"
+
+
+class ManifestError(VvtError):
+    """One or more rows of a manifest are wrong; all of them are listed in `problems`."""
+
+    def __init__(self, where: str, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        shown = "\n".join(f"  {problem}" for problem in self.problems[:50])
+        more = f"\n  … and {len(self.problems) - 50} more" if len(self.problems) > 50 else ""
+        super().__init__(
+            f"{len(self.problems)} problem(s) in the manifest:\n{shown}{more}\n",
+            where=where,
+            remedy="Mend or remove these rows; nothing was started.",
+        )

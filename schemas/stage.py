@@ -1,0 +1,172 @@
+"""Stage and Filter: what every step of the chain is made of.
+
+A stage is a pydantic model: its fields are its configuration. A filter is a stage that measures; its bounds, in
+the config, decide. Measuring never decides, so a dataset can be decided anew without being measured anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from schemas.clip import Clip, Drop
+from schemas.errors import StageError
+from schemas.metrics import Bound, Metric, outside
+
+
+class Resources(BaseModel):
+    """What one worker of a stage holds, in Ray's units. Stages with equal resources share workers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpus: float = Field(default=1.0, ge=0, description="CPU cores.")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs; a fraction shares one.")
+    memory_mb: int = Field(default=0, ge=0, description="Memory that Ray reserves, in MB; 0 reserves none.")
+    custom: dict[str, float] = Field(default_factory=dict, description="Custom Ray resources.")
+
+
+class Stage(BaseModel):
+    """One step of the chain. Subclass it, declare fields, `needs` and `gives`, and write `process`.
+
+    Class variables:
+        needs: artifacts that must be there before `process` runs.
+        gives: artifacts that `process` fills in.
+        version: raise it when the code changes what comes out, so that stored clips are computed again.
+        weights: names in the weights registry that the stage loads; their sha256 is part of the fingerprint.
+
+    State made in `setup` (models) belongs in pydantic private attributes: `_model: Any = None`.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+    needs: ClassVar[tuple[str, ...]] = ("video",)
+    gives: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 1
+    weights: ClassVar[tuple[str, ...]] = ()
+
+    name: str = Field(default="", description="Name of the stage in the chain; the config's key.")
+    resources: Resources = Field(default_factory=Resources, description="What one worker of this stage holds.")
+
+    @model_validator(mode="after")
+    def _named(self) -> Stage:
+        self.name = self.name or _snake_case(type(self).__name__)
+        return self
+
+    def setup(self) -> None:
+        """Load weights and the like. Called once in each worker, before the first `process`."""
+
+    def process(self, clip: Clip) -> None:
+        """Fill in the artifacts that `gives` names. Raise to fail this clip; no other clip notices."""
+        raise StageError(f"{type(self).__name__} defines no process()", where=self.name)
+
+    def process_batch(self, clips: Sequence[Clip]) -> None:
+        """Like `process`, for several clips at once. Override where a model gains from it."""
+        for clip in clips:
+            self.process(clip)
+
+    def own_fingerprint(self, weights_sha256: Mapping[str, str] | None = None) -> str:
+        """Hash of all that this stage's output depends on: class, version, fields, weights.
+
+        Bounds, name and resources are left out: they change no measured value. Code of a class from outside this
+        project is hashed too, since its author may not think of `version`.
+        """
+        fields = self.model_dump(mode="json", exclude={"name", "resources", "bounds"})
+        kind = type(self)
+        payload: dict[str, Any] = {
+            "class": f"{kind.__module__}:{kind.__qualname__}",
+            "version": kind.version,
+            "fields": fields,
+            "weights": {name: (weights_sha256 or {}).get(name, "") for name in kind.weights},
+        }
+        if kind.__module__.split(".")[0] not in _OUR_PACKAGES:
+            payload["code"] = _source_of(kind)
+        return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Filter(Stage):
+    """A stage in two halves: `measure` returns numbers, `bounds` (from the config) decide.
+
+    `metrics` describes each number that `measure` may return; a bound for a metric that is not there is an error.
+    A metric that `measure` leaves out (nothing to measure) is not judged.
+    """
+
+    metrics: ClassVar[dict[str, Metric]] = {}
+
+    bounds: dict[str, Bound] = Field(
+        default_factory=dict, description="Metric → [lowest, highest] that stays, inclusive; null leaves a side open."
+    )
+
+    @field_validator("bounds", mode="before")
+    @classmethod
+    def _bounds_are_known(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        unknown = sorted(set(value) - set(cls.metrics))
+        if unknown:
+            raise ValueError(f"no metric {', '.join(unknown)} in {cls.__name__}; it measures {', '.join(sorted(cls.metrics))}")
+        defaults = {name: metric.default for name, metric in cls.metrics.items()}
+        return {**defaults, **{name: (None, None) if bound is None else bound for name, bound in value.items()}}
+
+    @field_validator("bounds")
+    @classmethod
+    def _bounds_are_ordered(cls, value: dict[str, Bound]) -> dict[str, Bound]:
+        for name, (low, high) in value.items():
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"{name}: lowest {low:g} is above highest {high:g}")
+        return value
+
+    def measure(self, clip: Clip) -> dict[str, float]:
+        """Numbers on this clip, by the names in `metrics`."""
+        raise StageError(f"{type(self).__name__} defines no measure()", where=self.name)
+
+    def process(self, clip: Clip) -> None:
+        """Store what `measure` returned. The engine decides, by `decide`."""
+        measured = self.measure(clip)
+        unknown = sorted(set(measured) - set(self.metrics))
+        if unknown:
+            raise StageError(
+                f"measure() returned {', '.join(unknown)}, which {type(self).__name__}.metrics does not describe",
+                where=self.name,
+                allowed=", ".join(sorted(self.metrics)),
+            )
+        bad = [name for name, value in measured.items() if not math.isfinite(value)]
+        if bad:
+            raise StageError(f"measure() returned a value that is not finite for {', '.join(bad)}", where=f"{self.name}, {clip.key}")
+        clip.metrics.update({name: float(value) for name, value in measured.items()})
+
+    def decide(self, metrics: Mapping[str, float]) -> Drop | None:
+        """The first metric that breaks its bound, in the order of `metrics`; None if the clip stays."""
+        for name, metric in type(self).metrics.items():
+            bound = self.bounds.get(name, metric.default)
+            if name in metrics and outside(metrics[name], bound):
+                return Drop(
+                    stage=self.name, metric=name, value=metrics[name], bound=bound, words=_words(name, metrics[name], bound, metric)
+                )
+        return None
+
+
+_OUR_PACKAGES = {"annotators", "curation", "media", "pipelines", "preprocess", "schemas", "training", "weights"}
+
+
+def _words(name: str, value: float, bound: Bound, metric: Metric) -> str:
+    low, high = bound
+    unit = f" {metric.unit}" if metric.unit not in ("", "share", "count") else ""
+    side = f"below {low:g}" if low is not None and not value >= low else f"above {high:g}"
+    return f"{name} {value:.4g}{unit} is {side}{unit}: {metric.meaning}"
+
+
+def _snake_case(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() and i else letter.lower() for i, letter in enumerate(name))
+
+
+def _source_of(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # defined in a console: nothing to hash
+        return ""
