@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -103,7 +104,7 @@ class Clip:
     pair: Pair
     source: Source
     span: Span
-    artifacts: dict[str, Any] = field(default_factory=dict)
+    artifacts: MutableMapping[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     drop: Drop | None = None
     failure: Failure | None = None

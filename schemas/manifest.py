@@ -30,7 +30,7 @@ class Pair(BaseModel):
     name at its first dot).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, coerce_numbers_to_str=True)
 
     pair_id: Annotated[str, Field(pattern=PAIR_ID_PATTERN, description="Unique name of the pair; letters, digits, _ and -.")]
     video: Annotated[str, Field(min_length=1, description="Recording: path or fsspec URL, relative to the manifest.")]

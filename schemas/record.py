@@ -1,0 +1,112 @@
+"""A clip as bytes: one uncompressed zip of `record.json` and the artifacts' members.
+
+The same form is a file of the clip store and the parcel between workers. Artifacts are decoded when first read, and
+those nobody touched are written back as they came.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.artifacts import ARTIFACTS, artifact
+from schemas.clip import Clip
+from schemas.errors import ArtifactError, DatasetError
+
+RECORD = "record.json"
+_CLIP: TypeAdapter[Clip] = TypeAdapter(Clip)
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold: no clock in the bytes
+
+
+class Artifacts(MutableMapping[str, Any]):
+    """Artifacts by name, each decoded on first access."""
+
+    def __init__(self, encoded: Mapping[str, bytes] | None = None) -> None:
+        self._encoded: dict[str, bytes] = dict(encoded or {})
+        self._decoded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._decoded:
+            data = self._encoded[name]
+            try:
+                self._decoded[name] = artifact(name).decode(data)
+            except ArtifactError:
+                raise
+            except Exception as error:  # codecs are third-party; whatever they raise on bad bytes means the same
+                raise ArtifactError(f"{name} does not decode: {error}") from error
+        return self._decoded[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        artifact(name)
+        self._encoded.pop(name, None)
+        self._decoded[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        self._encoded.pop(name, None)
+        self._decoded.pop(name, None)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._encoded or name in self._decoded
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in ARTIFACTS if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def encoded(self, name: str) -> bytes:
+        """Bytes of artifact `name`, as its codec writes them."""
+        if name not in self._encoded:
+            self._encoded[name] = artifact(name).encode(self._decoded[name])
+        return self._encoded[name]
+
+
+def encode_record(clip: Clip) -> bytes:
+    """All of `clip` but its artifacts, as JSON."""
+    return _CLIP.dump_json(clip, exclude={"artifacts"})
+
+
+def decode_record(data: bytes) -> Clip:
+    """Inverse of `encode_record`. Raises `DatasetError` where the JSON is no record."""
+    try:
+        clip = _CLIP.validate_json(data)
+    except ValidationError as error:
+        raise DatasetError(f"this is no clip record: {error}") from error
+    clip.artifacts = Artifacts()
+    return clip
+
+
+def encode_clip(clip: Clip) -> bytes:
+    """`clip` whole. Equal clips give equal bytes."""
+    artifacts = clip.artifacts if isinstance(clip.artifacts, Artifacts) else _as_artifacts(clip.artifacts)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(RECORD, _EPOCH), encode_record(clip))
+        for name in artifacts:
+            archive.writestr(zipfile.ZipInfo(ARTIFACTS[name].member, _EPOCH), artifacts.encoded(name))
+    return buffer.getvalue()
+
+
+def decode_clip(data: bytes) -> Clip:
+    """Inverse of `encode_clip`. Raises `DatasetError` where the bytes are damaged."""
+    names = {kind.member: name for name, kind in ARTIFACTS.items()}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            clip = decode_record(archive.read(RECORD))
+            members = {names[member]: archive.read(member) for member in archive.namelist() if member in names}
+    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        raise DatasetError(f"this is no stored clip, or it is damaged: {error}") from error
+    clip.artifacts = Artifacts(members)
+    return clip
+
+
+def _as_artifacts(values: Mapping[str, Any]) -> Artifacts:
+    artifacts = Artifacts()
+    artifacts.update(values)
+    return artifacts
