@@ -1,0 +1,116 @@
+"""Whole-body pose drawn the way DWPose draws it, so that models trained on DWPose pictures fit ours.
+
+Source: DWPose (https://github.com/IDEA-Research/DWPose, `ControlNet-v1-1-nightly/annotator/dwpose`), which
+follows OpenPose (https://github.com/CMU-Perceptual-Computing-Lab/openpose).
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.conditions import POSE_POINTS, UInt8
+from schemas.errors import ArtifactError
+
+VISIBLE = 0.3
+"""Score from which DWPose draws a point."""
+
+# OpenPose body order out of COCO-WholeBody rows; row 17 is the neck once it is inserted.
+_BODY = (0, 17, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
+_NECK = 1
+_FACE, _LEFT_HAND, _RIGHT_HAND = slice(23, 91), slice(91, 112), slice(112, 133)
+
+_LIMBS = (
+    (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
+    (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),
+)  # fmt: skip
+_WHEEL = (
+    (255, 0, 0), (255, 85, 0), (255, 170, 0), (255, 255, 0), (170, 255, 0), (85, 255, 0), (0, 255, 0),
+    (0, 255, 85), (0, 255, 170), (0, 255, 255), (0, 170, 255), (0, 85, 255), (0, 0, 255), (85, 0, 255),
+    (170, 0, 255), (255, 0, 255), (255, 0, 170), (255, 0, 85),
+)  # fmt: skip
+_FINGER_BONES = tuple((0 if joint % 4 == 1 else joint - 1, joint) for joint in range(1, 21))
+_FINGER_COLOURS = tuple(tuple(255 * c for c in colorsys.hsv_to_rgb(i / 20, 1, 1)) for i in range(20))
+_FAR = 30_000  # OpenCV's fixed-point drawing overflows beyond; such points are far outside any frame
+
+
+def skeleton(
+    keypoints: NDArray[np.floating], scores: NDArray[np.floating], *, height: int, width: int
+) -> UInt8:
+    """Body, hands and face of one or more people on black; feet are not drawn.
+
+    Args:
+        keypoints: (133, 2) or (people, 133, 2), x y in px, layout COCO-WholeBody.
+        scores: (133,) or (people, 133); a body point is drawn above 0.3, a hand or face point from 0.3 on.
+        height: of the picture, px.
+        width: of the picture, px.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+
+    Raises:
+        ArtifactError: the arrays are not of these shapes.
+    """
+    if keypoints.shape[-2:] != (POSE_POINTS, 2) or keypoints.ndim > 3 or scores.shape != keypoints.shape[:-1]:
+        raise ArtifactError(
+            f"pose has keypoints {keypoints.shape}, scores {scores.shape}",
+            allowed="(133, 2) and (133,), or the same with a leading axis of people",
+        )
+    points = keypoints.reshape(-1, POSE_POINTS, 2).clip(-_FAR, _FAR).astype(np.float64)
+    seen = scores.reshape(-1, POSE_POINTS)
+    canvas = np.zeros((height, width, 3), dtype=np.uint8)
+    _draw_bodies(canvas, points, seen)
+    for rows in (_LEFT_HAND, _RIGHT_HAND):  # every left hand first, then every right one
+        for person, shown in zip(points[:, rows], seen[:, rows] >= VISIBLE, strict=True):
+            _draw_hand(canvas, person, shown)
+    for point in points[:, _FACE][seen[:, _FACE] >= VISIBLE]:
+        if _inside(point):
+            cv2.circle(canvas, _pixel(point), 3, (255, 255, 255), -1)
+    return canvas
+
+
+def _draw_bodies(canvas: UInt8, points: NDArray[np.float64], scores: NDArray[np.floating]) -> None:
+    """Limbs as filled ellipses dimmed to 0.6, then joints at full colour."""
+    neck = points[:, 5:7].mean(axis=1, keepdims=True)
+    neck_seen = (scores[:, 5:7] > VISIBLE).all(axis=1, keepdims=True)
+    body = np.concatenate([points[:, :17], neck], axis=1)[:, _BODY]
+    seen = np.concatenate([scores[:, :17] > VISIBLE, neck_seen], axis=1)[:, _BODY]
+    for (start, end), colour in zip(_LIMBS, _WHEEL, strict=False):
+        for person in np.flatnonzero(seen[:, start] & seen[:, end]):
+            _draw_limb(canvas, body[person, start], body[person, end], colour)
+    np.multiply(canvas, 0.6, out=canvas, casting="unsafe")
+    for joint, colour in enumerate(_WHEEL):
+        for person in np.flatnonzero(seen[:, joint]):
+            cv2.circle(canvas, _pixel(body[person, joint]), 4, colour, -1)
+
+
+def _draw_limb(
+    canvas: UInt8, start: NDArray[np.float64], end: NDArray[np.float64], colour: tuple[int, int, int]
+) -> None:
+    middle = (start + end) / 2
+    along = start - end
+    length, angle = math.hypot(*along), math.degrees(math.atan2(along[1], along[0]))
+    outline = cv2.ellipse2Poly(_pixel(middle), (int(length / 2), 4), int(angle), 0, 360, 1)
+    cv2.fillConvexPoly(canvas, np.array(outline), colour)
+
+
+def _draw_hand(canvas: UInt8, points: NDArray[np.float64], seen: NDArray[np.bool_]) -> None:
+    drawn = [bool(visible) and _inside(point) for point, visible in zip(points, seen, strict=True)]
+    for (start, end), colour in zip(_FINGER_BONES, _FINGER_COLOURS, strict=True):
+        if drawn[start] and drawn[end]:
+            cv2.line(canvas, _pixel(points[start]), _pixel(points[end]), colour, thickness=2)
+    for joint in np.flatnonzero(drawn):
+        cv2.circle(canvas, _pixel(points[joint]), 4, (0, 0, 255), -1)
+
+
+def _pixel(point: NDArray[np.float64]) -> tuple[int, int]:
+    return int(point[0]), int(point[1])
+
+
+def _inside(point: NDArray[np.float64]) -> bool:
+    """DWPose loses hand and face points in row or column 0, and so do we."""
+    return int(point[0]) > 0 and int(point[1]) > 0
