@@ -1,0 +1,154 @@
+"""The body as bones: pose without gaps, and which bone each pixel is nearest to.
+
+Stands in for DensePose on the embedded tier: parts of the body are taken to be capsules about the bones, as wide as
+limbs usually are for the length of the torso.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.conditions import Pose
+
+BODY_POINTS = 23
+"""COCO-WholeBody's body and feet, the points that bones run between."""
+NOSE, L_SHOULDER, R_SHOULDER, L_ELBOW, R_ELBOW, L_WRIST, R_WRIST = 0, 5, 6, 7, 8, 9, 10
+L_HIP, R_HIP, L_KNEE, R_KNEE, L_ANKLE, R_ANKLE, L_TOE, R_TOE = 11, 12, 13, 14, 15, 16, 17, 20
+NECK, CROTCH = 23, 24
+"""Points added here: midway between the shoulders, and between the hips."""
+
+
+class Bone(IntEnum):
+    """Parts of the body, in the order of `BONES`."""
+
+    TORSO = 0
+    HEAD = 1
+    L_UPPER_ARM = 2
+    R_UPPER_ARM = 3
+    L_FOREARM = 4
+    R_FOREARM = 5
+    L_HAND = 6
+    R_HAND = 7
+    L_THIGH = 8
+    R_THIGH = 9
+    L_SHIN = 10
+    R_SHIN = 11
+    L_FOOT = 12
+    R_FOOT = 13
+
+
+UPPER_ARMS = (Bone.L_UPPER_ARM, Bone.R_UPPER_ARM)
+FOREARMS = (Bone.L_FOREARM, Bone.R_FOREARM)
+HANDS = (Bone.L_HAND, Bone.R_HAND)
+THIGHS = (Bone.L_THIGH, Bone.R_THIGH)
+SHINS = (Bone.L_SHIN, Bone.R_SHIN)
+FEET = (Bone.L_FOOT, Bone.R_FOOT)
+LEFT_SIDE = tuple(bone for bone in Bone if bone.name.startswith("L_"))
+
+_ENDS = {
+    Bone.TORSO: (NECK, CROTCH), Bone.HEAD: (NECK, NOSE),
+    Bone.L_UPPER_ARM: (L_SHOULDER, L_ELBOW), Bone.R_UPPER_ARM: (R_SHOULDER, R_ELBOW),
+    Bone.L_FOREARM: (L_ELBOW, L_WRIST), Bone.R_FOREARM: (R_ELBOW, R_WRIST),
+    Bone.L_THIGH: (L_HIP, L_KNEE), Bone.R_THIGH: (R_HIP, R_KNEE),
+    Bone.L_SHIN: (L_KNEE, L_ANKLE), Bone.R_SHIN: (R_KNEE, R_ANKLE),
+    Bone.L_FOOT: (L_ANKLE, L_TOE), Bone.R_FOOT: (R_ANKLE, R_TOE),
+}  # fmt: skip
+_HALF_WIDTH = {
+    Bone.TORSO: 0.30, Bone.HEAD: 0.22, Bone.L_UPPER_ARM: 0.12, Bone.R_UPPER_ARM: 0.12, Bone.L_FOREARM: 0.09,
+    Bone.R_FOREARM: 0.09, Bone.L_HAND: 0.10, Bone.R_HAND: 0.10, Bone.L_THIGH: 0.19, Bone.R_THIGH: 0.19,
+    Bone.L_SHIN: 0.12, Bone.R_SHIN: 0.12, Bone.L_FOOT: 0.10, Bone.R_FOOT: 0.10,
+}  # fmt: skip
+"""Half the width of a part over the length of the torso, of an adult of usual build."""
+_HAND_LENGTH = 0.35
+"""From wrist to finger tips, over the length of the torso."""
+
+
+@dataclass(frozen=True, eq=False)
+class Skeleton:
+    """Bones of one person through a clip, gaps filled.
+
+    Attributes:
+        ends: (T, 14, 2, 2) float32, both ends of each `Bone`, x y in px; NaN for bones never seen in the clip.
+        torso: (T,) float32, length of the torso in px: the scale of the body.
+    """
+
+    ends: NDArray[np.float32]
+    torso: NDArray[np.float32]
+
+    def half_width(self, bone: Bone) -> NDArray[np.float32]:
+        """(T,) float32: half the usual width of `bone`, in px."""
+        return _HALF_WIDTH[bone] * self.torso
+
+    def resized(self, scale: float) -> Skeleton:
+        """The same in pixels of a picture `scale` times as large."""
+        return Skeleton(ends=self.ends * np.float32(scale), torso=self.torso * np.float32(scale))
+
+
+@dataclass(frozen=True, eq=False)
+class NearestBone:
+    """Which bone each pixel is nearest to, in widths of that bone.
+
+    Attributes:
+        bone: (H, W) int, index into `Bone`.
+        along: (H, W) float32, where along the bone: 0 at its first end, 1 at its second; beyond either outside 0..1.
+        distance: (H, W) float32 from the bone's line, in its own half widths.
+    """
+
+    bone: NDArray[np.intp]
+    along: NDArray[np.float32]
+    distance: NDArray[np.float32]
+
+
+def skeleton(pose: Pose) -> Skeleton | None:
+    """Bones of `pose`, each joint interpolated over the frames that lack it; None where no torso is ever seen."""
+    joints = np.full((len(pose.keypoints), BODY_POINTS + 2, 2), np.nan, np.float32)
+    for point in range(BODY_POINTS):
+        joints[:, point] = _over_gaps(pose.keypoints[:, point], pose.scores[:, point] > 0)
+    joints[:, NECK] = joints[:, [L_SHOULDER, R_SHOULDER]].mean(1)
+    joints[:, CROTCH] = joints[:, [L_HIP, R_HIP]].mean(1)
+    torso = np.linalg.norm(joints[:, NECK] - joints[:, CROTCH], axis=1)
+    if not len(torso) or np.isnan(torso).any():
+        return None
+    # Bending forward shortens the torso in the picture, though not the limbs: no shorter than most of the clip's.
+    torso = np.maximum(torso, np.float32(0.7) * np.median(torso)).clip(1)
+    ends = np.full((len(torso), len(Bone), 2, 2), np.nan, np.float32)
+    for bone, points in _ENDS.items():
+        ends[:, bone] = joints[:, points]
+    for hand, forearm in zip(HANDS, FOREARMS, strict=True):
+        elbow, wrist = ends[:, forearm, 0], ends[:, forearm, 1]
+        direction = (wrist - elbow) / np.maximum(np.linalg.norm(wrist - elbow, axis=1, keepdims=True), 1e-3)
+        ends[:, hand, 0], ends[:, hand, 1] = wrist, wrist + direction * torso[:, None] * _HAND_LENGTH
+    return Skeleton(ends=ends, torso=torso.astype(np.float32))
+
+
+def _over_gaps(points: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(T, 2) points, linear in time between the seen ones, held before the first and after the last."""
+    if not seen.any():
+        return np.full_like(points, np.nan)
+    frames = np.arange(len(points))
+    return np.stack([np.interp(frames, frames[seen], points[seen, axis]) for axis in (0, 1)], axis=1).astype(
+        np.float32
+    )
+
+
+def nearest_bone(body: Skeleton, frame: int, height: int, width: int) -> NearestBone:
+    """Nearest bone of every pixel of an (height, width) picture; `body` is in that picture's pixels."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    bone = np.zeros((height, width), np.intp)
+    along = np.zeros((height, width), np.float32)
+    best = np.full((height, width), np.inf, np.float32)
+    for index in Bone:
+        (x0, y0), (x1, y1) = body.ends[frame, index]
+        if np.isnan([x0, y0, x1, y1]).any():
+            continue
+        dx, dy = x1 - x0, y1 - y0
+        place = ((x - x0) * dx + (y - y0) * dy) / max(dx * dx + dy * dy, 1e-3)
+        inside = place.clip(0, 1)
+        distance = np.hypot(x - x0 - inside * dx, y - y0 - inside * dy) / body.half_width(index)[frame]
+        nearer = distance < best
+        bone[nearer], along[nearer], best[nearer] = index, place[nearer], distance[nearer]
+    return NearestBone(bone=bone, along=along, distance=best)

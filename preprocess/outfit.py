@@ -1,0 +1,115 @@
+"""Where the upper garment ends and the lower begins: colour over the whole clip, and the pose."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from preprocess import selfie
+from preprocess.body import FOREARMS, HANDS, SHINS, THIGHS, UPPER_ARMS, Bone, NearestBone
+
+BINS = (32, 64, 64)
+"""Bins of the colour histograms along L, a, b of CIELAB."""
+
+
+class OutfitSplit(BaseModel):
+    """Splits clothes pixels into upper and lower garment.
+
+    Colour histograms of both garments are learnt from places that the pose makes sure of: chest and upper arms for
+    one, legs from `sure_thigh` down for the other. A pixel goes to the garment for which the sum of two log ratios
+    speaks: its colour's, averaged over its neighbourhood, and its place's along the torso and limbs. So the hem is
+    found where it is seen, and lies at `waist` where both garments look alike.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    waist: float = Field(
+        default=0.95,
+        ge=0,
+        le=2,
+        description="Where garments of one colour are split: 0 at the shoulders, 1 at the hips.",
+    )
+    steepness: float = Field(
+        default=6.0, ge=0, description="Log odds gained by place over one length of the torso."
+    )
+    sure_torso: float = Field(
+        default=0.55, ge=0, le=1, description="The torso down to here is surely upper garment."
+    )
+    sure_thigh: float = Field(
+        default=0.3, ge=0, le=1, description="Thighs from here on are surely lower garment."
+    )
+    colour_clip: float = Field(default=4.0, ge=0, description="Largest log odds that colour alone can give.")
+    smoothing: int = Field(
+        default=5, ge=1, description="Side of the square that colour is averaged over, in grid px."
+    )
+
+    def margin(
+        self, classes: NDArray[np.uint8], pictures: NDArray[np.uint8], near: list[NearestBone]
+    ) -> NDArray[np.float32]:
+        """(T, h, w) float32 log odds that a clothes pixel is lower garment, on the grid of `pictures` (T, h, w, 3)."""
+        import cv2
+
+        size = pictures.shape[2], pictures.shape[1]
+        clothes = [
+            cv2.resize((frame == selfie.CLOTHES).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+            for frame in classes
+        ]
+        places = [cv2.resize(self._place(bones), size, interpolation=cv2.INTER_LINEAR) for bones in near]
+        sure = [cv2.resize(self._sure(bones), size, interpolation=cv2.INTER_NEAREST) for bones in near]
+        bins = [_colour_bins(picture) for picture in pictures]
+        odds = _colour_log_odds(bins, clothes, sure).clip(-self.colour_clip, self.colour_clip)
+        kernel = (self.smoothing, self.smoothing)
+        result = np.empty(pictures.shape[:3], np.float32)
+        for index, frame in enumerate(bins):
+            weight = clothes[index].astype(np.float32)
+            colour = cv2.blur(odds[frame] * weight, kernel) / np.maximum(cv2.blur(weight, kernel), 1e-3)
+            result[index] = colour + places[index]
+        return result
+
+    def _place(self, near: NearestBone) -> NDArray[np.float32]:
+        """Log odds of the lower garment from the place on the body alone."""
+        odds = self.steepness * (near.along - np.float32(self.waist))
+        odds[np.isin(near.bone, UPPER_ARMS)] = -self.steepness
+        odds[np.isin(near.bone, FOREARMS)] = -1
+        odds[np.isin(near.bone, HANDS)] = 0
+        odds[near.bone == Bone.HEAD] = -self.steepness
+        thigh = np.isin(near.bone, THIGHS)
+        odds[thigh] = (self.steepness * (near.along[thigh] + 1 - self.waist)).clip(0.5, self.steepness)
+        odds[near.bone > Bone.R_THIGH] = self.steepness
+        return odds.astype(np.float32)
+
+    def _sure(self, near: NearestBone) -> NDArray[np.uint8]:
+        """1 where clothes are surely the upper garment, 2 where surely the lower, 0 elsewhere."""
+        torso = (near.bone == Bone.TORSO) & (near.along > 0) & (near.along < self.sure_torso)
+        arm = np.isin(near.bone, UPPER_ARMS)
+        leg = (np.isin(near.bone, THIGHS) & (near.along > self.sure_thigh)) | np.isin(near.bone, SHINS)
+        sure = np.where(torso | arm, 1, np.where(leg, 2, 0)).astype(np.uint8)
+        sure[near.distance > 1] = 0
+        return sure
+
+
+def _colour_bins(picture: NDArray[np.uint8]) -> NDArray[np.intp]:
+    import cv2
+
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).astype(np.intp)
+    light, green, blue = (lab[..., axis] * BINS[axis] // 256 for axis in range(3))
+    return (light * BINS[1] + green) * BINS[2] + blue
+
+
+def _colour_log_odds(
+    bins: list[NDArray[np.intp]], clothes: list[NDArray[np.uint8]], sure: list[NDArray[np.uint8]]
+) -> NDArray[np.float32]:
+    """Per colour bin, log of how much likelier it is in the lower garment; all zero where one of them is not seen."""
+    from scipy.ndimage import gaussian_filter
+
+    density = []
+    for kind in (1, 2):
+        counts = np.zeros(int(np.prod(BINS)))
+        for frame, worn, places in zip(bins, clothes, sure, strict=True):
+            counts += np.bincount(frame[(worn > 0) & (places == kind)], minlength=len(counts))
+        if counts.sum() < 100:
+            return np.zeros(len(counts), np.float32)
+        smooth = gaussian_filter(counts.reshape(BINS), 1.0).ravel()
+        density.append(smooth / smooth.sum() + 1e-5)
+    return np.log(density[1] / density[0]).astype(np.float32)

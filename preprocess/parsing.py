@@ -1,0 +1,159 @@
+"""Human parsing of the embedded tier: selfie-multiclass classes, told apart further by the pose."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from media.frames import frames
+from preprocess import selfie
+from preprocess.crops import Box, crop_boxes
+from preprocess.labels import body_labels
+from preprocess.outfit import OutfitSplit
+from schemas.clip import Clip
+from schemas.stage import Stage
+
+
+class SelfieParsing(Stage):
+    """Labels every pixel of every frame with `schemas.conditions.Label`.
+
+    The model sees the presenter's surroundings at 256 × 256; its confidences are averaged with those of the frames
+    before and after wherever the picture does not change, which steadies them without lag. Clothes are then split
+    into upper and lower garment by colour and pose (`preprocess.outfit`), skin and accessories by the nearest bone.
+
+    What this tier cannot tell: inner from outer garments (both are UPPER_CLOTHES, or COAT where the pair's part is
+    outer), a dress from a top and skirt of the same look (DRESS where the pair's part is dress), trousers from a
+    skirt (PANTS).
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("video", "person", "pose")
+    gives: ClassVar[tuple[str, ...]] = ("parsing",)
+    weights: ClassVar[tuple[str, ...]] = (selfie.WEIGHTS,)
+
+    crop_margin: float = Field(
+        default=0.2, ge=0, le=1, description="Room left around the person's box, over its longer side."
+    )
+    grid: int = Field(
+        default=416,
+        ge=64,
+        le=2048,
+        description="Longer side in pixels of the grid on which confidences are averaged.",
+    )
+    temporal_radius: int = Field(
+        default=1,
+        ge=0,
+        le=5,
+        description="Frames before and after each that its confidences are averaged over.",
+    )
+    temporal_sigma: float = Field(
+        default=10.0,
+        gt=0,
+        description="Grey levels by which a pixel may change between frames and still be averaged.",
+    )
+    split: OutfitSplit = Field(
+        default_factory=OutfitSplit, description="How clothes are split into garments."
+    )
+
+    _segmenter: Any = None
+
+    def setup(self) -> None:
+        """Load the segmentation model."""
+        self._segmenter = selfie.SelfieSegmenter()
+
+    def process(self, clip: Clip) -> None:
+        """Give `parsing`, (T, H, W) uint8."""
+        if self._segmenter is None:
+            self.setup()
+        scale = min(1.0, self.grid / max(clip.span.height, clip.span.width))
+        images = frames(clip).images
+        size = (max(1, round(clip.span.width * scale)), max(1, round(clip.span.height * scale)))
+        boxes = crop_boxes(clip.artifacts["person"].boxes, clip.span, margin=self.crop_margin)
+        classes = np.stack(list(self._classes(images, boxes, size)))
+        small = np.stack([_shrink(image, size) for image in images])
+        clip.artifacts["parsing"] = body_labels(
+            classes, small, clip.artifacts["pose"], part=clip.pair.part, split=self.split
+        )
+
+    def _classes(
+        self, images: NDArray[np.uint8], boxes: list[Box], size: tuple[int, int]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Class of each pixel, (H, W) uint8, frame by frame, steadied over time."""
+        window: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = deque(
+            maxlen=2 * self.temporal_radius + 1
+        )
+        waiting = 0
+        for image, box in zip(images, boxes, strict=True):
+            window.append((_shrink(image, size).astype(np.float32), self._on_grid(image, box, size)))
+            waiting += 1
+            if waiting > self.temporal_radius:
+                waiting -= 1
+                yield self._steady(window, len(window) - 1 - waiting, images.shape[1:3])
+        for later in range(waiting, 0, -1):
+            yield self._steady(window, len(window) - later, images.shape[1:3])
+
+    def _on_grid(self, image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.float32]:
+        """(h, w, 6) confidences of one frame on the grid, background outside the crop."""
+        import cv2
+
+        x0, y0, x1, y1 = box
+        confidences = self._segmenter.confidences(image[y0:y1, x0:x1])
+        step_x, step_y = (x1 - x0) / selfie.SIDE, (y1 - y0) / selfie.SIDE
+        to_x, to_y = image.shape[1] / size[0], image.shape[0] / size[1]
+        # From pixel centres of the grid to pixel centres of the model's square.
+        inverse = np.array(
+            [
+                [to_x / step_x, 0, ((0.5 * to_x) - x0) / step_x - 0.5],
+                [0, to_y / step_y, ((0.5 * to_y) - y0) / step_y - 0.5],
+            ]
+        )
+        warp = lambda chosen, outside: cv2.warpAffine(  # noqa: E731
+            chosen,
+            inverse,
+            size,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=outside,
+        )
+        return np.dstack([warp(confidences[..., :3], (1, 0, 0)), warp(confidences[..., 3:], (0, 0, 0))])
+
+    def _steady(
+        self,
+        window: deque[tuple[NDArray[np.float32], NDArray[np.float32]]],
+        centre: int,
+        shape: tuple[int, int],
+    ) -> NDArray[np.uint8]:
+        import cv2
+
+        picture, confidences = window[centre]
+        total = confidences.copy()
+        for place, (other, theirs) in enumerate(window):
+            if place == centre:
+                continue
+            change = cv2.blur(((picture - other) ** 2).mean(2), (3, 3))
+            total += theirs * np.exp(-change / (2 * self.temporal_sigma**2))[..., None]
+        return _argmax_at(total, shape)
+
+
+def _shrink(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    import cv2
+
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _argmax_at(scores: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Index of the highest of the (h, w, C) scores, enlarged to `shape` before it is taken: smooth edges."""
+    import cv2
+
+    best = np.full(shape, -np.inf, np.float32)
+    chosen = np.zeros(shape, np.uint8)
+    for index in range(scores.shape[2]):
+        score = cv2.resize(scores[..., index], shape[::-1], interpolation=cv2.INTER_LINEAR)
+        better = score > best
+        chosen[better] = index
+        np.maximum(best, score, out=best)
+    return chosen

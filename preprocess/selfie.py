@@ -1,0 +1,51 @@
+"""MediaPipe's selfie-multiclass segmenter, on pictures and on crops of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import weights
+from schemas.errors import MissingExtraError
+
+WEIGHTS = "selfie_multiclass_256x256"
+SIDE = 256
+BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES, OTHERS = range(6)
+
+
+class SelfieSegmenter:
+    """Runs the model on one picture at a time. Stateless: a picture always gives the same answer.
+
+    Model: MediaPipe "multi-class selfie segmentation", Apache-2.0; classes background, hair, body skin, face skin,
+    clothes, others (accessories, shoes, bags).
+
+    Raises:
+        MissingExtraError: mediapipe is not installed.
+        WeightsError: the model file is absent or wrong.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from mediapipe import Image, ImageFormat
+            from mediapipe.tasks.python import BaseOptions, vision
+        except ImportError as error:
+            raise MissingExtraError("mediapipe", "conditions", purpose="Parsing of people") from error
+        self._wrap = lambda pixels: Image(ImageFormat.SRGB, pixels)
+        self._model: Any = vision.ImageSegmenter.create_from_options(
+            vision.ImageSegmenterOptions(
+                base_options=BaseOptions(model_asset_path=str(weights.path(WEIGHTS))),
+                output_confidence_masks=True,
+                output_category_mask=False,
+            )
+        )
+
+    def confidences(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(256, 256, 6) float32 in 0..1, summing to 1, of an (H, W, 3) RGB picture squeezed into the square."""
+        import cv2
+
+        # Shrunk here, over areas: the model's own resizing would alias, and would blow its answer up to full size.
+        square = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        masks = self._model.segment(self._wrap(np.ascontiguousarray(square))).confidence_masks
+        return np.stack([mask.numpy_view().reshape(SIDE, SIDE) for mask in masks], axis=2)
