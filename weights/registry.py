@@ -32,8 +32,8 @@ def default_folder() -> Path:
 class Registry:
     """A set of entries and a folder that holds their files.
 
-    Nothing is handed out unverified: size and sha256 are checked the first time in each process that a file is
-    asked for, and again if its size or modification time have changed since.
+    Nothing is handed out unverified: size and sha256 are checked the first time in each process that a file
+    is asked for, and again if its size or modification time have changed since.
 
     Args:
         entries: the files known.
