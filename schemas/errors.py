@@ -64,6 +64,7 @@ MEDIA_ERROR_CODES = {
     "undecodable": "a video stream is there, but no frame of it decodes",
     "too_short": "fewer frames than a clip needs",
     "truncated": "the container announces more than the file holds, and nothing of it decodes",
+    "unreadable": "the storage refuses or breaks off",
     "unsupported": "the chosen backend cannot read this",
 }
 

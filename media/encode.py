@@ -1,0 +1,229 @@
+"""The normalised clip: constant rate, closed short GOP, starts at 0, faststart, the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.clip import Source, Span
+
+if TYPE_CHECKING:
+    from media.recording import DecodedFrame
+
+ENCODER_THREADS = 4
+"""x264's output depends on its number of threads, so that is fixed, not taken from the machine."""
+
+EARLY = Fraction(1, 4)
+"""How much of an output interval a source frame may be early. Without it, timestamps rounded to milliseconds would
+repeat one frame and lose the next."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedClip:
+    """A normalised clip.
+
+    Attributes:
+        video: the mp4's bytes.
+        span: which source frames it shows.
+        source_pts: (T,) int64, timestamp of the source frame behind each output frame, in `span.time_base`.
+    """
+
+    video: bytes
+    span: Span
+    source_pts: NDArray[np.int64]
+
+
+class ClipEncoder:
+    """Encodes a run of decoded frames, of any frame rate, to one normalised clip.
+
+    Output frame n shows the source frame that was on screen at t0 + n / fps, t0 being the first frame's time.
+    The form of the file: H.264 yuv420p in mp4, every `gop_seconds` a key frame that nothing refers across.
+
+    Args:
+        width: of the pictures, even.
+        height: of the pictures, even.
+        fps: constant frame rate of the clip.
+        time_base: seconds per unit of the source's timestamps.
+        crf: x264's constant rate factor, 0 (lossless) to 51.
+        preset: x264's preset.
+        gop_seconds: time between key frames.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        height: int,
+        fps: Fraction,
+        time_base: Fraction,
+        crf: float = 18,
+        preset: str = "veryfast",
+        gop_seconds: float = 0.5,
+    ) -> None:
+        import av
+
+        self.frames = 0
+        self._fps, self._time_base = Fraction(fps), Fraction(time_base)
+        self._interval = 1 / (self._fps * self._time_base)  # of output frames, in the source's units
+        self._first: DecodedFrame | None = None
+        self._shown: DecodedFrame | None = None  # on screen, until the next one's time is known
+        self._last_interval: Fraction = self._interval
+        self._bytes = 0
+        self._source_pts: list[int] = []
+        self._buffer = io.BytesIO()
+        # movenc reads the file again to move its index to the front.
+        self._container = av.open(
+            self._buffer,
+            "w",
+            format="mp4",
+            options={"movflags": "+faststart", "fflags": "+bitexact"},
+            io_open=_reopen(self._buffer),
+        )
+        gop = max(1, round(self._fps * Fraction(gop_seconds)))
+        self._stream = self._container.add_stream(
+            "libx264",
+            rate=self._fps,
+            options={
+                "preset": preset,
+                "crf": str(crf),
+                "keyint_min": str(gop),
+                "sc_threshold": "0",
+                "flags": "+cgop",
+                "a53cc": "0",
+            },
+        )
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        context = self._stream.codec_context
+        context.time_base, context.gop_size = 1 / self._fps, gop
+        context.thread_count = ENCODER_THREADS
+
+    def add(self, frame: DecodedFrame) -> None:
+        """Take the next frame, in display order."""
+        if self._shown is None:
+            self._first = frame
+            self._take_colours(frame)
+        else:
+            self._last_interval = Fraction(frame.pts - self._shown.pts)
+            self._show_until(Fraction(frame.pts))
+        self._shown = frame
+        self._bytes += frame.bytes
+
+    def finish(self) -> EncodedClip:
+        """Write the last frame and close the file.
+
+        Raises:
+            ValueError: no frame was added.
+        """
+        first, last = self._first, self._shown
+        if first is None or last is None:
+            raise ValueError("a clip needs at least one frame")
+        # Nobody knows how long the last frame stays: as long as the one before it, but no longer than is shown once.
+        self._show_until(last.pts + min(self._last_interval, self._interval))
+        if not self.frames:
+            self._write(last)
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        span = Span(
+            first_frame=first.index,
+            last_frame=last.index,
+            first_pts=first.pts,
+            last_pts=last.pts,
+            time_base=self._time_base,
+            fps=self._fps,
+            frames=self.frames,
+            width=self._stream.width,
+            height=self._stream.height,
+            bytes=self._bytes,
+        )
+        return EncodedClip(
+            video=self._buffer.getvalue(), span=span, source_pts=np.array(self._source_pts, dtype=np.int64)
+        )
+
+    def _show_until(self, pts: Fraction) -> None:
+        assert self._first is not None
+        assert self._shown is not None
+        while self._first.pts + self.frames * self._interval < pts - EARLY * self._interval:
+            self._write(self._shown)
+
+    def _write(self, frame: DecodedFrame) -> None:
+        picture = frame.picture
+        picture.pts, picture.time_base = self.frames, 1 / self._fps
+        picture.pict_type = 0  # else the encoder would copy the source's choice of key frames
+        self._container.mux(self._stream.encode(picture))
+        self._source_pts.append(frame.pts)
+        self.frames += 1
+
+    def _take_colours(self, frame: DecodedFrame) -> None:
+        context, picture = self._stream.codec_context, frame.picture
+        context.colorspace, context.color_range = picture.colorspace, picture.color_range
+        context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
+
+
+class _View(io.RawIOBase):
+    """Reads a buffer that somebody else goes on writing."""
+
+    def __init__(self, buffer: io.BytesIO) -> None:
+        self._buffer, self._position = buffer, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._buffer.getbuffer().nbytes}
+        self._position = start[whence] + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = None if size < 0 else self._position + size
+        data = bytes(self._buffer.getbuffer()[self._position : end])
+        self._position += len(data)
+        return data
+
+
+def _reopen(buffer: io.BytesIO) -> Callable[[str, int, dict[str, Any]], _View]:
+    def reopen(url: str, flags: int, options: dict[str, Any]) -> _View:  # noqa: ARG001 -- PyAV's signature
+        return _View(buffer)
+
+    return reopen
+
+
+STANDARD_RATES = tuple(
+    Fraction(rate) for rate in (10, 12, "12.5", 15, 20, Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30)
+)  # fmt: skip
+
+
+def constant_rate(source: Source, *, max_fps: Fraction | float = 30) -> Fraction:
+    """Frame rate of the clips of `source`: its own where that is at most `max_fps`, else an even part of it.
+
+    Rates within 1 % of a standard one become that. A variable rate becomes the standard rate just above its
+    average, so that hardly a frame is lost.
+
+    Returns:
+        Frames a second, at most `max_fps`.
+    """
+    highest = Fraction(max_fps).limit_denominator(1001)
+    rate = source.frame_rate
+    if source.variable_rate:
+        rate = next((standard for standard in STANDARD_RATES if standard >= rate * Fraction(99, 100)), rate)
+    rate = _standard(rate)
+    if rate <= highest:
+        return rate
+    part = _standard(rate / -(-rate // highest))
+    return part if part >= highest * Fraction(2, 3) else highest
+
+
+def _standard(rate: Fraction) -> Fraction:
+    nearest = min(STANDARD_RATES, key=lambda standard: abs(standard - rate))
+    return nearest if abs(nearest - rate) * 100 <= rate else rate.limit_denominator(1001)

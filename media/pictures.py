@@ -1,0 +1,214 @@
+"""Brings decoded pictures into the one form that the rest of the project sees."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from av.filter import Graph
+    from av.video.frame import VideoFrame
+
+FILTER_THREADS = 2
+
+_LIMITED, _FULL = 1, 2  # AVColorRange
+_HDR_TRANSFERS = {16: "smpte2084", 18: "arib-std-b67"}  # AVColorTransferCharacteristic: PQ and HLG
+_ORIENTATIONS = {
+    # Signs of the display matrix (a, b, c, d), x' = a x + c y and y' = b x + d y: the filters that do the same.
+    (1, 0, 0, 1): (),
+    (-1, 0, 0, 1): ("hflip",),
+    (1, 0, 0, -1): ("vflip",),
+    (-1, 0, 0, -1): ("hflip", "vflip"),
+    (0, 1, 1, 0): ("transpose=cclock_flip",),
+    (0, 1, -1, 0): ("transpose=clock",),
+    (0, -1, 1, 0): ("transpose=cclock",),
+    (0, -1, -1, 0): ("transpose=clock_flip",),
+}
+
+
+def is_hdr(frame: VideoFrame) -> bool:
+    """Whether the picture's transfer function is PQ or HLG (ITU-R BT.2100)."""
+    return frame.color_trc in _HDR_TRANSFERS
+
+
+def orientation(frame: VideoFrame) -> tuple[str, ...]:
+    """Filters that turn the picture as its display matrix says, by right angles and mirrors."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return ()
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(side_data))
+    upright = abs(a) >= abs(b)
+    signs = (_sign(a), 0, 0, _sign(d)) if upright else (0, _sign(b), _sign(c), 0)
+    return _ORIENTATIONS.get(signs, ())
+
+
+def shown_size(frame: VideoFrame, pixel_aspect: Fraction | None) -> tuple[int, int]:
+    """Width and height of the picture as a player shows it: pixels made square, then turned."""
+    width, height = round(frame.width * _sane(pixel_aspect)), frame.height
+    return (height, width) if _turned(orientation(frame)) else (width, height)
+
+
+def fitted_size(width: int, height: int, max_short_side: int | None) -> tuple[int, int]:
+    """Even size for pictures of `width` × `height`, scaled down to `max_short_side` where that is less."""
+    scale = Fraction(1)
+    if max_short_side is not None and min(width, height) > max_short_side:
+        scale = Fraction(max_short_side, min(width, height))
+    return _even(width * scale), _even(height * scale)
+
+
+class PictureFilter:
+    """Turns decoded pictures into yuv420p, 8 bit, SDR, limited range, progressive, upright, with square pixels.
+
+    Pictures that have that form already pass untouched. Where the recording changes its size on the way, later
+    pictures are fitted into the first size with black bars.
+
+    Args:
+        width: of the pictures that come out, even.
+        height: of the pictures that come out, even.
+        pixel_aspect: width over height of the recording's pixels; None: square.
+    """
+
+    def __init__(self, *, width: int, height: int, pixel_aspect: Fraction | None) -> None:
+        self._size = (width, height)
+        self._pixel_aspect = _sane(pixel_aspect)
+        self._deinterlace = False
+        self._look: _Look | None = None
+        self._graph: Graph | None = None
+        self._held: deque[Any] = deque()
+        self._pushed = 0
+
+    def push(self, frame: VideoFrame, tag: Any) -> list[tuple[VideoFrame, Any]]:
+        """Pictures that are ready after `frame` came in, in order, each with the tag it came in with."""
+        self._deinterlace |= frame.interlaced_frame
+        look = _Look.of(frame, deinterlace=self._deinterlace)
+        done: list[tuple[VideoFrame, Any]] = []
+        if look != self._look:
+            done = self.flush()
+            self._look, self._graph = look, self._build(look)
+        if self._graph is None:
+            return [*done, (frame, tag)]
+        self._held.append(tag)
+        # The graph only wants rising numbers; the true timestamps travel in the tag.
+        frame.pts, frame.time_base = self._pushed, Fraction(1, 1000)
+        self._pushed += 1
+        self._graph.vpush(frame)
+        return done + self._pull()
+
+    def flush(self) -> list[tuple[VideoFrame, Any]]:
+        """The pictures still held back by the deinterlacer; a new one starts with the next picture."""
+        if self._graph is None:
+            return []
+        self._graph.vpush(None)
+        done = self._pull()
+        self._graph = self._look = None
+        return done
+
+    def _pull(self) -> list[tuple[VideoFrame, Any]]:
+        import av
+
+        assert self._graph is not None
+        done = []
+        while self._held:
+            try:
+                done.append((self._graph.vpull(), self._held[0]))
+            except (av.error.BlockingIOError, av.error.EOFError):
+                break
+            self._held.popleft()
+        return done
+
+    def _build(self, look: _Look) -> Graph | None:
+        import av
+        import av.filter
+
+        steps = self._steps(look)
+        if not steps:
+            return None
+        graph = av.filter.Graph()
+        graph.threads = FILTER_THREADS
+        nodes = [graph.add("buffer", look.buffer_arguments())]
+        for step in [*steps, "format=pix_fmts=yuv420p"]:
+            name, _, arguments = step.partition("=")
+            nodes.append(graph.add(name, arguments or None))
+        nodes.append(graph.add("buffersink"))
+        graph.link_nodes(*nodes)
+        graph.configure(auto_buffer=False)
+        return graph
+
+    def _steps(self, look: _Look) -> list[str]:
+        """Filters that bring a picture of this look into the final form; none where it has it."""
+        width, height = look.width // 2 * 2, look.height // 2 * 2
+        steps = []
+        if (width, height) != (look.width, look.height) and min(width, height) > 0:
+            steps.append(f"crop={width}:{height}:0:0")  # loses a line, keeps the others sharp
+        if look.deinterlace:
+            steps.append("bwdif=mode=send_frame:deint=interlaced")
+        wide, high = reversed(self._size) if _turned(look.orientation) else self._size
+        shown = (width * self._pixel_aspect, height)
+        fit = min(Fraction(wide) / shown[0], Fraction(high, height))
+        inner = (_even(shown[0] * fit), _even(shown[1] * fit))
+        if abs(wide - inner[0]) <= 2 and abs(high - inner[1]) <= 2:
+            inner = (wide, high)  # rounding, not another shape
+        if inner != (width, height) or look.needs_conversion:
+            steps.append(_scale(*inner, look))
+        if inner != (wide, high):
+            steps.append(f"pad={wide}:{high}:-1:-1")
+        return steps + list(look.orientation)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """All that the filters depend on."""
+
+    width: int
+    height: int
+    pixel_format: str
+    orientation: tuple[str, ...]
+    deinterlace: bool
+    colours: tuple[int, int, int, int]  # matrix, range, primaries, transfer, in FFmpeg's numbers
+
+    @classmethod
+    def of(cls, frame: VideoFrame, *, deinterlace: bool) -> _Look:
+        colours = (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)
+        return cls(
+            width=frame.width,
+            height=frame.height,
+            pixel_format=frame.format.name,
+            orientation=orientation(frame),
+            deinterlace=deinterlace,
+            colours=tuple(int(number) for number in colours),  # type: ignore[arg-type]
+        )
+
+    @property
+    def needs_conversion(self) -> bool:
+        return self.pixel_format != "yuv420p" or self.colours[1] == _FULL or self.colours[3] in _HDR_TRANSFERS
+
+    def buffer_arguments(self) -> str:
+        matrix, colour_range = self.colours[:2]
+        return (
+            f"video_size={self.width}x{self.height}:pix_fmt={self.pixel_format}:time_base=1/1000:"
+            f"colorspace={matrix}:range={colour_range}"
+        )
+
+
+def _scale(width: int, height: int, look: _Look) -> str:
+    return f"scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int:out_range=limited"
+
+
+def _turned(filters: tuple[str, ...]) -> bool:
+    return any(name.startswith("transpose") for name in filters)
+
+
+def _even(length: Fraction | int) -> int:
+    return max(2, round(length / 2) * 2)
+
+
+def _sign(value: int) -> int:
+    return (value > 0) - (value < 0)
+
+
+def _sane(pixel_aspect: Fraction | None) -> Fraction:
+    """Square where the container says nothing, or nonsense."""
+    return pixel_aspect if pixel_aspect and Fraction(1, 4) <= pixel_aspect <= 4 else Fraction(1)

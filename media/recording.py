@@ -1,0 +1,132 @@
+"""A raw recording as a stream of pictures with exact times: one pass, constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from media.clock import LONGEST_HOLD, Clock
+from media.decoding import Decoded, decode
+from media.inputs import Input
+from media.pictures import PictureFilter, fitted_size
+from media.probing import probe_input
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedFrame:
+    """One picture of a recording.
+
+    Attributes:
+        index: how many frames of the recording come before it, in display order.
+        pts: when it appears, in units of the recording's time base; strictly increasing.
+        picture: yuv420p, 8 bit, SDR, limited range, progressive, upright, square pixels, even size.
+        bytes: compressed bytes that the recording spends on it.
+    """
+
+    index: int
+    pts: int
+    picture: VideoFrame
+    bytes: int
+
+
+class Recording:
+    """Iterates over a recording's pictures, once, from its start or a part of it.
+
+    Timestamps that are missing, doubled or jump are repaired (`media.clock`); packets that do not decode are
+    skipped.
+
+    Args:
+        url: path or fsspec URL.
+        start: seconds after the first frame; earlier frames are counted, not yielded.
+        end: seconds after the first frame; frames from there on are not yielded.
+        max_short_side: pictures are scaled down so that their shorter side is at most this, in pixels.
+
+    Attributes:
+        source: what the recording is.
+        time_base: seconds per unit of the frames' `pts`.
+        width: of the pictures, in pixels.
+        height: of the pictures, in pixels.
+
+    Raises:
+        MediaError: as `media.probe`; while iterating: unreadable, where the storage fails.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        max_short_side: int | None = None,
+    ) -> None:
+        with Input(url) as trial:  # probing reads ahead; a fresh input needs no seek back
+            self.source = probe_input(trial)
+        self._start, self._end = start, end
+        self._input = Input(url)
+        stream = self._input.stream
+        self.time_base = Fraction(stream.time_base or Fraction(1, 90000))
+        self.width, self.height = fitted_size(self.source.width, self.source.height, max_short_side)
+        self._filter = PictureFilter(
+            width=self.width, height=self.height, pixel_aspect=stream.sample_aspect_ratio
+        )
+        self._frames = self._pictures()
+
+    def __iter__(self) -> Iterator[DecodedFrame]:
+        return self._frames
+
+    def close(self) -> None:
+        """Let go of the file and the decoder; iterating ends."""
+        self._frames.close()
+        self._input.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _pictures(self) -> Iterator[DecodedFrame]:
+        try:
+            for index, pts, decoded in self._wanted():
+                for picture, (its_index, its_pts, its_bytes) in self._filter.push(
+                    decoded.frame, (index, pts, decoded.bytes)
+                ):
+                    yield DecodedFrame(its_index, its_pts, picture, its_bytes)
+            for picture, (index, pts, size) in self._filter.flush():
+                yield DecodedFrame(index, pts, picture, size)
+        finally:
+            self._input.close()
+
+    def _wanted(self) -> Iterator[tuple[int, int, Decoded]]:
+        """Frames between `start` and `end`, with their index and repaired timestamp."""
+        origin: int | None = None
+        for index, (pts, decoded) in enumerate(self._timed()):
+            origin = pts if origin is None else origin
+            seconds = (pts - origin) * self.time_base
+            if self._end is not None and seconds >= self._end:
+                return
+            if self._start is None or seconds >= self._start:
+                yield index, pts, decoded
+
+    def _timed(self) -> Iterator[tuple[int, Decoded]]:
+        """Every frame with its repaired timestamp."""
+        clock = Clock(
+            time_base=self.time_base,
+            frame_rate=self.source.frame_rate,
+            longest_hold=LONGEST_HOLD if self._input.clock_may_jump else None,
+        )
+        held: Decoded | None = None
+        for decoded in decode(self._input):
+            if held is not None:
+                yield clock.repair(held.frame.pts, decoded.frame.pts), held
+            held = decoded
+        if held is not None:
+            yield clock.repair(held.frame.pts, None), held
