@@ -1,0 +1,120 @@
+"""A small dataset in the layout that `vvt build` writes, with real encoded video, for tests."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.annotation import DEFAULT_CATEGORIES, ActionCaption, Annotation
+from schemas.artifacts import ARTIFACTS
+from schemas.conditions import Hands, Pose
+
+FPS = 24
+
+
+def mp4(images: np.ndarray) -> bytes:
+    """(T, H, W, 3) uint8 RGB → H.264 in mp4."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "12", "threads": "1"})
+        stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def artifacts(*, frames: int = 6, height: int = 64, width: int = 48, grey: int = 90) -> dict[str, Any]:
+    """One sample: a grey field, a mask over its middle, arms, both hands, an action on frames 2 to 4."""
+    images = np.full((frames, height, width, 3), grey, np.uint8)
+    images[:, :, : width // 2] = 200
+    mask = np.zeros((frames, height, width), bool)
+    mask[:, height // 4 : height // 2, width // 4 : width // 2] = True
+    keypoints = np.zeros((frames, 133, 2), np.float32)
+    keypoints[:, 5:13] = np.linspace((8, 8), (width - 8, height - 8), 8)
+    scores = np.zeros((frames, 133), np.float16)
+    scores[:, 5:13] = 0.9
+    fingers = np.stack([np.linspace(0, 0.08, 21), np.linspace(0, 0.09, 21), np.zeros(21)], -1)
+    joints = np.broadcast_to(fingers, (frames, 2, 21, 3)).astype(np.float32)
+    labels = tuple(2 <= t <= 4 for t in range(frames))
+    last = min(4, frames - 1)
+    hem, words = DEFAULT_CATEGORIES[1], "adjusts the hem with the left hand"
+    action = ActionCaption(category=hem, caption=words, start_frame=2, end_frame=last)
+    return {
+        "video": mp4(images),
+        "garment": np.full((40, 30, 3), grey, np.uint8),
+        "garment_mask": np.tri(40, 30, dtype=bool),
+        "pose": Pose(keypoints, scores),
+        "hands": Hands(np.ones((frames, 2), np.float32), joints[..., :2] * 300 + 10, joints, "test"),
+        "agnostic_mask": mask,
+        "annotation": Annotation(
+            global_caption="A person stands and adjusts the hem.",
+            actions=(action,) if frames > 2 else (),
+            probabilities=tuple(0.9 if label else 0.1 for label in labels),
+            labels=labels,
+            labeller="test",
+        ),
+    }
+
+
+def members(values: dict[str, Any], *, key: str) -> dict[str, bytes]:
+    """Encoded members by their name after the key, with a small meta.json."""
+    encoded = {ARTIFACTS[name].member: ARTIFACTS[name].encode(value) for name, value in values.items()}
+    pair = {"pair_id": key.rsplit("-", 1)[0], "part": "upper", "caption": "Cotton shirt"}
+    return {**encoded, "meta.json": json.dumps({"key": key, "pair": pair}).encode()}
+
+
+@dataclass
+class DatasetBuilder:
+    """Writes shards of given samples and `index.parquet` to `out`."""
+
+    out: Path
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    shards: list[str] = field(default_factory=list)
+
+    def shard(self, samples: dict[str, dict[str, bytes]], *, split: str = "train") -> Path:
+        """Write one shard of key → members, and note its rows."""
+        number = sum(name.startswith(f"shards/{split}-") for name in self.shards)
+        name = f"shards/{split}-{number:06d}.tar"
+        self.shards.append(name)
+        path = self.out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for key, content in sorted(samples.items()):
+                self.rows.append({"key": key, "shard": name, "offset": tar.offset, "split": split})
+                for member, data in sorted(content.items()):
+                    info = tarfile.TarInfo(f"{key}.{member}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+        return path
+
+    def index(self) -> Path:
+        """Write the index of all shards so far."""
+        pq.write_table(pa.Table.from_pylist(self.rows), self.out / "index.parquet")
+        return self.out
+
+
+def write_dataset(out: Path, counts: list[int], *, test: int = 0, frames: int = 6) -> list[str]:
+    """`counts` samples per train shard, and `test` samples in one test shard; the keys in order, train first.
+
+    The samples share their bytes but for the key, so that many are made fast.
+    """
+    shared = artifacts(frames=frames)
+    builder = DatasetBuilder(out)
+    keys = [f"pair{number:03d}-{number * 7:08d}" for number in range(sum(counts) + test)]
+    left = list(keys)
+    for split, count in [*(("train", count) for count in counts), *((("test", test),) if test else ())]:
+        chosen, left = left[:count], left[count:]
+        builder.shard({key: members(shared, key=key) for key in chosen}, split=split)
+    builder.index()
+    return keys

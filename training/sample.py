@@ -1,0 +1,121 @@
+"""What a trainer sees: one sample, or a batch of them, as tensors.
+
+Shape legend: T frames, H×W pixels of the video, h×w of the garment image, B samples of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NotRequired, TypedDict
+
+import torch
+from torch import Tensor
+
+from schemas.annotation import ActionCaption
+from schemas.errors import ConfigError
+
+Picture = Literal["agnostic", "pose", "hands", "densepose"]
+
+
+class Sample(TypedDict):
+    """One clip. Pictures are uint8 RGB 0..255; `to_unit_range` makes them float -1..1, best on the GPU.
+
+    The keys of pictures that the dataset was not asked for are absent.
+    """
+
+    key: str
+    """Name of the sample, unique in the dataset."""
+    video: Tensor
+    """(T, 3, H, W) uint8: the person in the garment."""
+    agnostic_video: NotRequired[Tensor]
+    """(T, 3, H, W) uint8: `video` with the region to repaint in grey 126."""
+    mask: Tensor
+    """(T, 1, H, W) bool: the region to repaint."""
+    pose: NotRequired[Tensor]
+    """(T, 3, H, W) uint8: body, hands and face as DWPose draws them."""
+    hands: NotRequired[Tensor]
+    """(T, 3, H, W) uint8: both hands as shaded solids on black."""
+    densepose: NotRequired[Tensor]
+    """(T, 3, H, W) uint8: DensePose parts in VIRIDIS."""
+    garment: Tensor
+    """(3, h, w) uint8: the garment image."""
+    garment_mask: Tensor
+    """(1, h, w) bool: where the garment is in it."""
+    labels: Tensor
+    """(T,) bool: whether a hand handles the garment in the frame."""
+    probabilities: Tensor
+    """(T,) float32 0..1: the evidence for it before smoothing."""
+    global_caption: str
+    """What the whole clip shows."""
+    actions: list[ActionCaption]
+    """Interactions within `video`, in its frame numbers."""
+    fps: float
+    """Frames a second of `video`."""
+    meta: dict[str, Any]
+    """`KEY.meta.json`: source, span, stages, metrics."""
+
+
+class Batch(TypedDict):
+    """Samples side by side, shorter ones padded at the end with zeros (masks and labels: false)."""
+
+    key: list[str]
+    lengths: Tensor
+    """(B,) int64: frames of each sample before padding."""
+    video: Tensor
+    """(B, T, 3, H, W) uint8; the other pictures alike."""
+    agnostic_video: NotRequired[Tensor]
+    mask: Tensor
+    """(B, T, 1, H, W) bool."""
+    pose: NotRequired[Tensor]
+    hands: NotRequired[Tensor]
+    densepose: NotRequired[Tensor]
+    garment: Tensor
+    """(B, 3, h, w) uint8."""
+    garment_mask: Tensor
+    """(B, 1, h, w) bool."""
+    labels: Tensor
+    """(B, T) bool."""
+    probabilities: Tensor
+    """(B, T) float32."""
+    fps: Tensor
+    """(B,) float32."""
+    global_caption: list[str]
+    actions: list[list[ActionCaption]]
+    meta: list[dict[str, Any]]
+
+
+def to_unit_range(pictures: Tensor) -> Tensor:
+    """uint8 0..255 of any shape → float32 -1..1 of the same shape."""
+    return pictures.to(torch.float32) / 127.5 - 1
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples into a batch: `DataLoader(dataset, batch_size=4, collate_fn=collate)`.
+
+    Raises:
+        ConfigError: the samples differ in picture size, or there is none.
+    """
+    if not samples:
+        raise ConfigError("a batch of no samples", allowed="one sample and more")
+    batch: dict[str, Any] = {"lengths": torch.tensor([len(sample["labels"]) for sample in samples])}
+    for name in samples[0]:
+        values: list[Any] = [sample[name] for sample in samples]  # type: ignore[literal-required]
+        if name in ("garment", "garment_mask"):
+            batch[name] = torch.stack(_of_one_size(values, name, setting="garment_size"))
+        elif isinstance(values[0], Tensor):
+            batch[name] = torch.nn.utils.rnn.pad_sequence(
+                _of_one_size(values, name, setting="size"), batch_first=True
+            )
+        else:
+            batch[name] = torch.tensor(values, dtype=torch.float32) if name == "fps" else values
+    return batch  # type: ignore[return-value]
+
+
+def _of_one_size(tensors: list[Tensor], name: str, *, setting: str) -> list[Tensor]:
+    sizes = sorted({tuple(tensor.shape[-2:]) for tensor in tensors if tensor.ndim > 1})
+    if len(sizes) > 1:
+        raise ConfigError(
+            f"the samples of a batch have {name} of {len(sizes)} sizes: {sizes}",
+            remedy=f"Set `{setting}=(height, width)` on the dataset, or use batch_size=1",
+        )
+    return tensors
