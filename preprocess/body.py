@@ -6,6 +6,7 @@ limbs usually are for the length of the torso.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -47,6 +48,7 @@ HANDS = (Bone.L_HAND, Bone.R_HAND)
 THIGHS = (Bone.L_THIGH, Bone.R_THIGH)
 SHINS = (Bone.L_SHIN, Bone.R_SHIN)
 FEET = (Bone.L_FOOT, Bone.R_FOOT)
+ARMS = UPPER_ARMS + FOREARMS + HANDS
 LEFT_SIDE = tuple(bone for bone in Bone if bone.name.startswith("L_"))
 
 _ENDS = {
@@ -74,6 +76,7 @@ class Skeleton:
     Attributes:
         ends: (T, 14, 2, 2) float32, both ends of each `Bone`, x y in px; NaN for bones never seen in the clip.
         torso: (T,) float32, length of the torso in px: the scale of the body.
+
     """
 
     ends: NDArray[np.float32]
@@ -96,6 +99,7 @@ class NearestBone:
         bone: (H, W) int, index into `Bone`.
         along: (H, W) float32, where along the bone: 0 at its first end, 1 at its second; beyond either outside 0..1.
         distance: (H, W) float32 from the bone's line, in its own half widths.
+
     """
 
     bone: NDArray[np.intp]
@@ -135,13 +139,15 @@ def _over_gaps(points: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[
     )
 
 
-def nearest_bone(body: Skeleton, frame: int, height: int, width: int) -> NearestBone:
-    """Nearest bone of every pixel of an (height, width) picture; `body` is in that picture's pixels."""
+def nearest_bone(
+    body: Skeleton, frame: int, height: int, width: int, *, among: Sequence[Bone] = tuple(Bone)
+) -> NearestBone:
+    """Nearest of some bones for each pixel of a (height, width) picture, in whose pixels `body` is too."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     bone = np.zeros((height, width), np.intp)
     along = np.zeros((height, width), np.float32)
     best = np.full((height, width), np.inf, np.float32)
-    for index in Bone:
+    for index in among:
         (x0, y0), (x1, y1) = body.ends[frame, index]
         if np.isnan([x0, y0, x1, y1]).any():
             continue
@@ -149,6 +155,28 @@ def nearest_bone(body: Skeleton, frame: int, height: int, width: int) -> Nearest
         place = ((x - x0) * dx + (y - y0) * dy) / max(dx * dx + dy * dy, 1e-3)
         inside = place.clip(0, 1)
         distance = np.hypot(x - x0 - inside * dx, y - y0 - inside * dy) / body.half_width(index)[frame]
-        nearer = distance < best
-        bone[nearer], along[nearer], best[nearer] = index, place[nearer], distance[nearer]
+        better = distance < best
+        bone[better], along[better], best[better] = index, place[better], distance[better]
     return NearestBone(bone=bone, along=along, distance=best)
+
+
+@dataclass(frozen=True, eq=False)
+class BodyMap:
+    """Nearest bone of each pixel: of head, torso and legs (`trunk`), of the arms, and of `all`."""
+
+    trunk: NearestBone
+    arms: NearestBone
+    all: NearestBone
+
+
+def body_map(body: Skeleton, frame: int, height: int, width: int) -> BodyMap:
+    """Nearest bones for each pixel of a (height, width) picture, in whose pixels `body` is too."""
+    trunk = nearest_bone(body, frame, height, width, among=[bone for bone in Bone if bone not in ARMS])
+    arms = nearest_bone(body, frame, height, width, among=ARMS)
+    swap = arms.distance < trunk.distance
+    nearest = NearestBone(
+        bone=np.where(swap, arms.bone, trunk.bone),
+        along=np.where(swap, arms.along, trunk.along),
+        distance=np.where(swap, arms.distance, trunk.distance),
+    )
+    return BodyMap(trunk=trunk, arms=arms, all=nearest)

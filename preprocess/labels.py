@@ -16,7 +16,7 @@ from preprocess.body import (
     UPPER_ARMS,
     Bone,
     NearestBone,
-    nearest_bone,
+    body_map,
     skeleton,
 )
 from preprocess.outfit import OutfitSplit
@@ -51,12 +51,12 @@ def body_labels(
         return labels
     coarse = (max(1, height // COARSE), max(1, width // COARSE))
     small = body.resized(coarse[0] / height)
-    near = [nearest_bone(small, frame, *coarse) for frame in range(len(classes))]
+    near = [body_map(small, frame, *coarse) for frame in range(len(classes))]
     margin = None if upper == lower else split.margin(classes, pictures, near)
     for frame, label in enumerate(labels):
         fine = [
             cv2.resize(table_of, (width, height), interpolation=cv2.INTER_NEAREST)
-            for table_of in _tables(near[frame])
+            for table_of in _tables(near[frame].all)
         ]
         seen = classes[frame]
         label[:] = np.where(seen == selfie.BODY_SKIN, fine[0], label)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from preprocess import selfie
-from preprocess.body import FOREARMS, HANDS, SHINS, THIGHS, UPPER_ARMS, Bone, NearestBone
+from preprocess.body import FEET, FOREARMS, HANDS, SHINS, THIGHS, UPPER_ARMS, BodyMap, Bone
 
 BINS = (32, 64, 64)
 """Bins of the colour histograms along L, a, b of CIELAB."""
@@ -40,52 +43,62 @@ class OutfitSplit(BaseModel):
         default=0.3, ge=0, le=1, description="Thighs from here on are surely lower garment."
     )
     colour_clip: float = Field(default=4.0, ge=0, description="Largest log odds that colour alone can give.")
-    smoothing: int = Field(
-        default=5, ge=1, description="Side of the square that colour is averaged over, in grid px."
+    sleeve: float = Field(default=1.0, ge=0, description="Log odds for the upper garment along forearms.")
+    smoothing: float = Field(
+        default=0.01,
+        gt=0,
+        description="Sigma of the Gaussian that colour is averaged over, over the longer side.",
     )
 
     def margin(
-        self, classes: NDArray[np.uint8], pictures: NDArray[np.uint8], near: list[NearestBone]
+        self, classes: NDArray[np.uint8], pictures: NDArray[np.uint8], near: Sequence[BodyMap]
     ) -> NDArray[np.float32]:
-        """(T, h, w) float32 log odds that a clothes pixel is lower garment, on the grid of `pictures` (T, h, w, 3)."""
+        """(T, h, w) float32 log odds that a clothes pixel is lower garment, on the grid of `pictures`.
+
+        `classes` (T, H, W) are the model's, `pictures` (T, h, w, 3) the frames at the scale to work at.
+        """
         import cv2
 
         size = pictures.shape[2], pictures.shape[1]
-        clothes = [
-            cv2.resize((frame == selfie.CLOTHES).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-            for frame in classes
-        ]
-        places = [cv2.resize(self._place(bones), size, interpolation=cv2.INTER_LINEAR) for bones in near]
-        sure = [cv2.resize(self._sure(bones), size, interpolation=cv2.INTER_NEAREST) for bones in near]
+
+        def enlarge(values: NDArray[Any], how: int) -> NDArray[Any]:
+            return cv2.resize(values, size, interpolation=how)
+
+        clothes = [enlarge((seen == selfie.CLOTHES).astype(np.uint8), cv2.INTER_NEAREST) for seen in classes]
+        sure = [enlarge(self._sure(bones), cv2.INTER_NEAREST) for bones in near]
         bins = [_colour_bins(picture) for picture in pictures]
         odds = _colour_log_odds(bins, clothes, sure).clip(-self.colour_clip, self.colour_clip)
-        kernel = (self.smoothing, self.smoothing)
+        sigma = self.smoothing * max(size)
         result = np.empty(pictures.shape[:3], np.float32)
-        for index, frame in enumerate(bins):
-            weight = clothes[index].astype(np.float32)
-            colour = cv2.blur(odds[frame] * weight, kernel) / np.maximum(cv2.blur(weight, kernel), 1e-3)
-            result[index] = colour + places[index]
+        for index, colours in enumerate(bins):
+            colour = odds[colours] * clothes[index]
+            # Colours that both garments have take the side of the telling ones around them.
+            weight = np.abs(colour) + 1e-2
+            local = cv2.GaussianBlur(colour * weight, (0, 0), sigma) / cv2.GaussianBlur(weight, (0, 0), sigma)
+            result[index] = local + enlarge(self._place(near[index]), cv2.INTER_LINEAR)
         return result
 
-    def _place(self, near: NearestBone) -> NDArray[np.float32]:
+    def _place(self, near: BodyMap) -> NDArray[np.float32]:
         """Log odds of the lower garment from the place on the body alone."""
-        odds = self.steepness * (near.along - np.float32(self.waist))
-        odds[np.isin(near.bone, UPPER_ARMS)] = -self.steepness
-        odds[np.isin(near.bone, FOREARMS)] = -1
-        odds[np.isin(near.bone, HANDS)] = 0
-        odds[near.bone == Bone.HEAD] = -self.steepness
-        thigh = np.isin(near.bone, THIGHS)
-        odds[thigh] = (self.steepness * (near.along[thigh] + 1 - self.waist)).clip(0.5, self.steepness)
-        odds[near.bone > Bone.R_THIGH] = self.steepness
-        return odds.astype(np.float32)
+        trunk, arms = near.trunk, near.arms
+        odds = self.steepness * (trunk.along - np.float32(self.waist))
+        odds[trunk.bone == Bone.HEAD] = -self.steepness
+        thigh = np.isin(trunk.bone, THIGHS)
+        odds[thigh] = (self.steepness * (trunk.along[thigh] + 1 - self.waist)).clip(0.5, None)
+        odds[np.isin(trunk.bone, SHINS + FEET)] = self.steepness
+        in_arm = arms.distance < np.minimum(1, trunk.distance)
+        odds[in_arm & np.isin(arms.bone, UPPER_ARMS)] = -self.steepness
+        odds[in_arm & np.isin(arms.bone, FOREARMS)] = -self.sleeve
+        odds[in_arm & np.isin(arms.bone, HANDS)] = 0
+        return odds.clip(-self.steepness, self.steepness).astype(np.float32)
 
-    def _sure(self, near: NearestBone) -> NDArray[np.uint8]:
+    def _sure(self, near: BodyMap) -> NDArray[np.uint8]:
         """1 where clothes are surely the upper garment, 2 where surely the lower, 0 elsewhere."""
-        torso = (near.bone == Bone.TORSO) & (near.along > 0) & (near.along < self.sure_torso)
-        arm = np.isin(near.bone, UPPER_ARMS)
-        leg = (np.isin(near.bone, THIGHS) & (near.along > self.sure_thigh)) | np.isin(near.bone, SHINS)
-        sure = np.where(torso | arm, 1, np.where(leg, 2, 0)).astype(np.uint8)
-        sure[near.distance > 1] = 0
+        bone, along = near.all.bone, near.all.along
+        torso = (bone == Bone.TORSO) & (along > 0) & (along < self.sure_torso)
+        leg = (np.isin(bone, THIGHS) & (along > self.sure_thigh)) | np.isin(bone, SHINS)
+        sure = np.where(torso | np.isin(bone, UPPER_ARMS), 1, np.where(leg, 2, 0)).astype(np.uint8)
+        sure[near.all.distance > 1] = 0
         return sure
 
 

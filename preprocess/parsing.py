@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,28 +59,25 @@ class SelfieParsing(Stage):
         default_factory=OutfitSplit, description="How clothes are split into garments."
     )
 
-    _segmenter: Any = None
-
-    def setup(self) -> None:
-        """Load the segmentation model."""
-        self._segmenter = selfie.SelfieSegmenter()
-
     def process(self, clip: Clip) -> None:
         """Give `parsing`, (T, H, W) uint8."""
-        if self._segmenter is None:
-            self.setup()
         scale = min(1.0, self.grid / max(clip.span.height, clip.span.width))
         images = frames(clip).images
         size = (max(1, round(clip.span.width * scale)), max(1, round(clip.span.height * scale)))
         boxes = crop_boxes(clip.artifacts["person"].boxes, clip.span, margin=self.crop_margin)
-        classes = np.stack(list(self._classes(images, boxes, size)))
+        with selfie.SelfieSegmenter() as segmenter:
+            classes = np.stack(list(self._classes(segmenter, images, boxes, size)))
         small = np.stack([_shrink(image, size) for image in images])
         clip.artifacts["parsing"] = body_labels(
             classes, small, clip.artifacts["pose"], part=clip.pair.part, split=self.split
         )
 
     def _classes(
-        self, images: NDArray[np.uint8], boxes: list[Box], size: tuple[int, int]
+        self,
+        segmenter: selfie.SelfieSegmenter,
+        images: NDArray[np.uint8],
+        boxes: list[Box],
+        size: tuple[int, int],
     ) -> Iterator[NDArray[np.uint8]]:
         """Class of each pixel, (H, W) uint8, frame by frame, steadied over time."""
         window: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = deque(
@@ -88,38 +85,13 @@ class SelfieParsing(Stage):
         )
         waiting = 0
         for image, box in zip(images, boxes, strict=True):
-            window.append((_shrink(image, size).astype(np.float32), self._on_grid(image, box, size)))
+            window.append((_shrink(image, size).astype(np.float32), _on_grid(segmenter, image, box, size)))
             waiting += 1
             if waiting > self.temporal_radius:
                 waiting -= 1
                 yield self._steady(window, len(window) - 1 - waiting, images.shape[1:3])
         for later in range(waiting, 0, -1):
             yield self._steady(window, len(window) - later, images.shape[1:3])
-
-    def _on_grid(self, image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.float32]:
-        """(h, w, 6) confidences of one frame on the grid, background outside the crop."""
-        import cv2
-
-        x0, y0, x1, y1 = box
-        confidences = self._segmenter.confidences(image[y0:y1, x0:x1])
-        step_x, step_y = (x1 - x0) / selfie.SIDE, (y1 - y0) / selfie.SIDE
-        to_x, to_y = image.shape[1] / size[0], image.shape[0] / size[1]
-        # From pixel centres of the grid to pixel centres of the model's square.
-        inverse = np.array(
-            [
-                [to_x / step_x, 0, ((0.5 * to_x) - x0) / step_x - 0.5],
-                [0, to_y / step_y, ((0.5 * to_y) - y0) / step_y - 0.5],
-            ]
-        )
-        warp = lambda chosen, outside: cv2.warpAffine(  # noqa: E731
-            chosen,
-            inverse,
-            size,
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=outside,
-        )
-        return np.dstack([warp(confidences[..., :3], (1, 0, 0)), warp(confidences[..., 3:], (0, 0, 0))])
 
     def _steady(
         self,
@@ -137,6 +109,28 @@ class SelfieParsing(Stage):
             change = cv2.blur(((picture - other) ** 2).mean(2), (3, 3))
             total += theirs * np.exp(-change / (2 * self.temporal_sigma**2))[..., None]
         return _argmax_at(total, shape)
+
+
+def _on_grid(
+    segmenter: selfie.SelfieSegmenter, image: NDArray[np.uint8], box: Box, size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """(h, w, 6) confidences of one frame on a grid of `size` (w, h), background outside the crop `box`."""
+    import cv2
+
+    x0, y0, x1, y1 = box
+    confidences = segmenter.confidences(image[y0:y1, x0:x1])
+    steps = np.array([image.shape[1] / size[0], image.shape[0] / size[1]])
+    corner, cells = np.array([x0, y0]), np.array([x1 - x0, y1 - y0]) / selfie.SIDE
+    # From pixel centres of the grid, over those of the frame, to those of the model's square.
+    offset = (0.5 * steps - corner) / cells - 0.5
+    to_square = np.column_stack([np.diag(steps / cells), offset])
+
+    def warp(channels: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(channels, to_square, size, flags=flags, borderValue=outside)
+
+    first = warp(confidences[..., 0], 1.0)
+    return np.dstack([first, warp(confidences[..., 1:4], 0.0), warp(confidences[..., 4:], 0.0)])
 
 
 def _shrink(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

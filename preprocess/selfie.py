@@ -18,12 +18,15 @@ BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES, OTHERS = range(6)
 class SelfieSegmenter:
     """Runs the model on one picture at a time. Stateless: a picture always gives the same answer.
 
+    Use it in a `with`: a model that is left to the garbage collector complains on stderr when Python ends.
+
     Model: MediaPipe "multi-class selfie segmentation", Apache-2.0; classes background, hair, body skin, face skin,
     clothes, others (accessories, shoes, bags).
 
     Raises:
         MissingExtraError: mediapipe is not installed.
         WeightsError: the model file is absent or wrong.
+
     """
 
     def __init__(self) -> None:
@@ -40,6 +43,12 @@ class SelfieSegmenter:
                 output_category_mask=False,
             )
         )
+
+    def __enter__(self) -> SelfieSegmenter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._model.close()
 
     def confidences(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(256, 256, 6) float32 in 0..1, summing to 1, of an (H, W, 3) RGB picture squeezed into the square."""
