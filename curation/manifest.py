@@ -41,7 +41,8 @@ def read_manifest(url: str) -> Manifest:
     manifest's folder.
 
     Raises:
-        ManifestError: listing every bad row with its line and field; or the file is absent, empty or of no known format.
+        ManifestError: listing every bad row with its line and field; or the file is absent, empty or unknown.
+
     """
     readers = {".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
     suffix = posixpath.splitext(url)[1].lower()
@@ -60,7 +61,9 @@ def read_manifest(url: str) -> Manifest:
             if pair is None:
                 continue
             if pair.pair_id in first_line:
-                problems.append(Problem(line, "pair_id", f"{pair.pair_id!r} stands in line {first_line[pair.pair_id]} already"))
+                problems.append(
+                    Problem(line, "pair_id", f"{pair.pair_id!r} stands in line {first_line[pair.pair_id]} already")
+                )
             first_line.setdefault(pair.pair_id, line)
             pairs.append(pair)
     if not pairs and not problems:
@@ -129,7 +132,9 @@ def _csv_rows(data: bytes, problems: list[Problem]) -> Iterator[tuple[int, Row]]
     reader = csv.DictReader(io.StringIO(_text(data, problems), newline=""))
     for row in reader:
         if None in row:
-            problems.append(Problem(reader.line_num, "", f"has {len(row[None])} value(s) more than the header has fields"))
+            problems.append(
+                Problem(reader.line_num, "", f"has {len(row[None])} value(s) more than the header has fields")
+            )
             continue
         # A short line leaves None, an empty cell leaves "": the first is a mistake, the second says "none".
         short = [field for field, value in row.items() if value is None]

@@ -32,6 +32,7 @@ class Artifact:
         encode, decode: to and from the member's bytes.
         check: raises `ArtifactError` if a value does not fit its clip.
         about: what it is, for the docs.
+
     """
 
     member: str
@@ -100,6 +101,10 @@ def _npz_of(kind: type) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
     return encode, decode
 
 
+def _npz_array(name: str) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    return lambda value: encode_npz(**{name: value}), lambda data: decode_npz(data)[name]
+
+
 def _one_per_frame(field: str, kind: type) -> Callable[[Any, Clip], None]:
     def check(value: Any, clip: Clip) -> None:
         if not isinstance(value, kind):
@@ -154,7 +159,7 @@ ARTIFACTS: dict[str, Artifact] = {
     ),
     "source_pts": Artifact(
         "source_pts.npz", False, False,
-        lambda value: encode_npz(pts=value), lambda data: decode_npz(data)["pts"], _check_pts,
+        *_npz_array("pts"), _check_pts,
         "(T,) int64: per frame, the pts of the source frame it shows, in `span.time_base`",
     ),
     "garment": Artifact(
@@ -171,12 +176,12 @@ ARTIFACTS: dict[str, Artifact] = {
     "hands": Artifact("hands.npz", True, True, *_npz_of(Hands), _one_per_frame("scores", Hands), "`Hands`"),
     "parsing": Artifact(
         "parsing.npz", False, False,
-        lambda value: encode_npz(labels=value), lambda data: decode_npz(data)["labels"], _frame_maps("parsing", np.uint8, 23),
+        *_npz_array("labels"), _frame_maps("parsing", np.uint8, 23),
         "(T, H, W) uint8 labels of `schemas.conditions.Label`",
     ),
     "densepose": Artifact(
         "densepose.npz", True, False,
-        lambda value: encode_npz(part=value), lambda data: decode_npz(data)["part"], _frame_maps("densepose", np.uint8, 24),
+        *_npz_array("part"), _frame_maps("densepose", np.uint8, 24),
         "(T, H, W) uint8 DensePose part index I, 0..24",
     ),
     "agnostic_mask": Artifact(

@@ -25,7 +25,9 @@ def check_array(value: object, *, name: str, shape: tuple[int | None, ...], dtyp
         raise ArtifactError(f"{name} is a {type(value).__name__}, not an array")
     if value.dtype != dtype:
         raise ArtifactError(f"{name} has dtype {value.dtype}", allowed=np.dtype(dtype).name)
-    if value.ndim != len(shape) or any(want is not None and want != got for want, got in zip(shape, value.shape, strict=True)):
+    if value.ndim != len(shape) or any(
+        want is not None and want != got for want, got in zip(shape, value.shape, strict=True)
+    ):
         raise ArtifactError(f"{name} has shape {value.shape}", allowed=str(shape).replace("None", "any"))
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise ArtifactError(f"{name} holds NaN or infinity")
@@ -39,6 +41,7 @@ class PersonTrack:
         boxes: (T, 4) float32, x0 y0 x1 y1 in px; zeros where nobody is found.
         scores: (T,) float32 in 0..1; 0 where nobody is found.
         counts: (T,) uint8, people seen in the frame.
+
     """
 
     boxes: Float32
@@ -62,6 +65,7 @@ class Pose:
     Attributes:
         keypoints: (T, 133, 2) float32, x y in px. May lie outside the frame.
         scores: (T, 133) float16 in 0..1; 0 means absent.
+
     """
 
     keypoints: Float32
@@ -87,6 +91,7 @@ class Hands:
         joints_3d: (T, 2, 21, 3) float32 in metres, camera axes (x right, y down, z away), origin at the hand's
             centre.
         method: who made them, e.g. "mediapipe" or "hamer".
+
     """
 
     scores: Float32
@@ -144,6 +149,7 @@ class Contact:
         place: (T, 2, 2) float32, where on the garment the hand works, in the garment's own frame: x from 0 (the
             wearer's right edge) to 1 (left edge), y from 0 (top edge) to 1 (bottom edge); may exceed 0..1. Zeros
             where probability is 0.
+
     """
 
     probability: Float32

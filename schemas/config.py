@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,7 +14,9 @@ class _Section(BaseModel):
 class SplitConfig(_Section):
     """How pairs are divided into train and test. Pairs that share a recording or a `split_group` stay together."""
 
-    test_share: float = Field(0.025, ge=0, le=1, description="Expected share of groups in the test split (the paper: 132 of 5,292).")
+    test_share: float = Field(
+        0.025, ge=0, le=1, description="Expected share of groups in the test split (the paper: 132 of 5,292)."
+    )
     seed: int = Field(0, description="Another seed deals the groups out anew.")
 
 
@@ -22,19 +24,29 @@ class ShardsConfig(_Section):
     """How large the tars are."""
 
     max_samples: int = Field(1000, ge=1, description="Samples in one tar, at most.")
-    max_mb: int = Field(1024, ge=1, description="Size of one tar in MB, at most (a single larger sample is written all the same).")
+    max_mb: int = Field(
+        1024,
+        ge=1,
+        description="Size of one tar in MB, at most (a single larger sample is written all the same).",
+    )
 
 
 class RunConfig(_Section):
     """How the build runs. Nothing here changes what is written."""
 
     address: str | None = Field(
-        None, description="Ray cluster to join; null: the one that RAY_ADDRESS or `ray job submit` names, else one of this machine."
+        None,
+        description="Ray cluster to join; null: the one that RAY_ADDRESS or `ray job submit` names, else this machine.",
     )
-    workers: int | None = Field(None, ge=1, description="Workers per pool, at most; null: what the cluster's resources allow.")
+    workers: int | None = Field(
+        None, ge=1, description="Workers per pool, at most; null: what the cluster's resources allow."
+    )
     max_pending_clips: int | None = Field(None, ge=1, description="Clips waiting between stages; null: two a worker.")
     max_pending_mb: int = Field(2048, ge=1, description="Compressed bytes waiting between stages, in MB.")
-    measure_all: bool = Field(False, description="Run every stage on clips that a filter has dropped too, to know all their metrics.")
+    measure_all: bool = Field(
+        False,
+        description="Run every stage on clips that a filter has dropped too, to know all their metrics.",
+    )
     retry_failed: bool = Field(False, description="Try clips and recordings again that failed in an earlier run.")
     log_every_seconds: float = Field(10.0, gt=0, description="Between two progress lines where there is no terminal.")
 
@@ -46,7 +58,12 @@ class BuildConfig(_Section):
     output: str = Field(description="Folder or fsspec URL that the dataset is written to.")
     work: str | None = Field(None, description="Folder or fsspec URL of the clip store; null: `work` in the output.")
     name: str = Field("VVT-Interact", description="Name of the dataset, for its card.")
-    ingest: dict[str, Any] = Field(default_factory=dict, description="Fields of `curation.ingest:Ingest`: shots and normalised clips.")
+    ingest: dict[str, Any] = Field(
+        default_factory=dict, description="Fields of `curation.ingest:Ingest`: shots and normalised clips."
+    )
+    tier: Literal["embedded", "none"] = Field(
+        "embedded", description="Stages to begin with: all that run anywhere on CPU, or none but those in `stages`."
+    )
     stages: dict[str, dict[str, Any] | None] = Field(
         default_factory=dict,
         description="Stages by name, in the order they run. Fields set the stage's own; null removes a stage; "

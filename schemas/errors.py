@@ -14,6 +14,7 @@ class VvtError(Exception):
         where: file, row, field, key or URL that it was wrong in.
         allowed: what would have been right.
         remedy: what the user can do about it.
+
     """
 
     def __init__(self, what: str, *, where: str = "", allowed: str = "", remedy: str = "") -> None:
@@ -47,9 +48,7 @@ class ConfigError(VvtError):
 class MediaError(VvtError):
     """A video cannot be used. `code` is one of `MEDIA_ERROR_CODES`, stable for counting."""
 
-    def __init__(
-        self, what: str, *, code: str, where: str = "", allowed: str = "", remedy: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, code: str, where: str = "", allowed: str = "", remedy: str = "") -> None:
         if code not in MEDIA_ERROR_CODES:
             raise ValueError(f"{code = } is not one of {sorted(MEDIA_ERROR_CODES)}")
         self.code = code

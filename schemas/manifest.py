@@ -19,7 +19,7 @@ class Part(StrEnum):
     OUTER = "outer"
 
 
-PAIR_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,119}$"
+PAIR_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 _CLOCK = re.compile(r"^(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)$")
 
 
@@ -32,20 +32,29 @@ class Pair(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, coerce_numbers_to_str=True)
 
-    pair_id: Annotated[str, Field(pattern=PAIR_ID_PATTERN, description="Unique name of the pair; letters, digits, _ and -.")]
+    pair_id: Annotated[
+        str, Field(pattern=PAIR_ID_PATTERN, description="Unique name of the pair; letters, digits, _ and -.")
+    ]
     video: Annotated[str, Field(min_length=1, description="Recording: path or fsspec URL, relative to the manifest.")]
     garment: Annotated[
         str | None,
-        Field(description="Garment image: path or fsspec URL. Empty where none exists: `garment_crop` cuts one from the video."),
+        Field(description="Garment image: path or fsspec URL. Empty where there is none: `garment_crop` cuts one out."),
     ]
     part: Annotated[Part, Field(description="Where the garment is worn: upper, lower, dress, inner or outer.")]
-    start: Annotated[float | None, Field(ge=0, description="Use the recording from here on: seconds, or h:mm:ss.")] = None
+    start: Annotated[float | None, Field(ge=0, description="Use the recording from here on: seconds, or h:mm:ss.")] = (
+        None
+    )
     end: Annotated[float | None, Field(gt=0, description="Use the recording up to here: seconds, or h:mm:ss.")] = None
     split_group: Annotated[
-        str | None, Field(description="Rows of one group (a person, a room) are never on both sides of the split.")
+        str | None,
+        Field(description="Rows of one group (a person, a room) are never on both sides of the split."),
     ] = None
-    licence: Annotated[str | None, Field(description="Licence or terms of the recording, copied to each sample.")] = None
-    caption: Annotated[str | None, Field(description="Words on the garment or the recording, copied to each sample.")] = None
+    licence: Annotated[str | None, Field(description="Licence or terms of the recording, copied to each sample.")] = (
+        None
+    )
+    caption: Annotated[
+        str | None, Field(description="Words on the garment or the recording, copied to each sample.")
+    ] = None
 
     @field_validator("garment", "split_group", "licence", "caption", "start", "end", mode="before")
     @classmethod

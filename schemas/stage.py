@@ -99,7 +99,8 @@ class Filter(Stage):
     metrics: ClassVar[dict[str, Metric]] = {}
 
     bounds: dict[str, Bound] = Field(
-        default_factory=dict, description="Metric → [lowest, highest] that stays, inclusive; null leaves a side open."
+        default_factory=dict,
+        description="Metric → [lowest, highest] that stays, inclusive; null leaves a side open.",
     )
 
     @field_validator("bounds", mode="before")
@@ -109,9 +110,14 @@ class Filter(Stage):
             return value
         unknown = sorted(set(value) - set(cls.metrics))
         if unknown:
-            raise ValueError(f"no metric {', '.join(unknown)} in {cls.__name__}; it measures {', '.join(sorted(cls.metrics))}")
+            raise ValueError(
+                f"no metric {', '.join(unknown)} in {cls.__name__}; it measures {', '.join(sorted(cls.metrics))}"
+            )
         defaults = {name: metric.default for name, metric in cls.metrics.items()}
-        return {**defaults, **{name: (None, None) if bound is None else bound for name, bound in value.items()}}
+        return {
+            **defaults,
+            **{name: (None, None) if bound is None else bound for name, bound in value.items()},
+        }
 
     @field_validator("bounds")
     @classmethod
@@ -137,7 +143,10 @@ class Filter(Stage):
             )
         bad = [name for name, value in measured.items() if not math.isfinite(value)]
         if bad:
-            raise StageError(f"measure() returned a value that is not finite for {', '.join(bad)}", where=f"{self.name}, {clip.key}")
+            raise StageError(
+                f"measure() returned a value that is not finite for {', '.join(bad)}",
+                where=f"{self.name}, {clip.key}",
+            )
         clip.metrics.update({name: float(value) for name, value in measured.items()})
 
     def decide(self, metrics: Mapping[str, float]) -> Drop | None:
@@ -146,12 +155,25 @@ class Filter(Stage):
             bound = self.bounds.get(name, metric.default)
             if name in metrics and outside(metrics[name], bound):
                 return Drop(
-                    stage=self.name, metric=name, value=metrics[name], bound=bound, words=_words(name, metrics[name], bound, metric)
+                    stage=self.name,
+                    metric=name,
+                    value=metrics[name],
+                    bound=bound,
+                    words=_words(name, metrics[name], bound, metric),
                 )
         return None
 
 
-_OUR_PACKAGES = {"annotators", "curation", "media", "pipelines", "preprocess", "schemas", "training", "weights"}
+_OUR_PACKAGES = {
+    "annotators",
+    "curation",
+    "media",
+    "pipelines",
+    "preprocess",
+    "schemas",
+    "training",
+    "weights",
+}
 
 
 def _words(name: str, value: float, bound: Bound, metric: Metric) -> str:

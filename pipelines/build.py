@@ -1,0 +1,249 @@
+"""A build from config to dataset, and a replay: the same decisions under other bounds, without touching a video."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from curation.manifest import Manifest, read_manifest
+from pipelines import urls
+from pipelines.card import dataset_card, dataset_json
+from pipelines.chain import INGEST, Chain, check_weights, make_chain
+from pipelines.decisions import decide_all
+from pipelines.engine import Engine
+from pipelines.pack import Packed, pack, sample_meta
+from pipelines.plan import Plan, make_plan
+from pipelines.progress import Progress
+from pipelines.split import assign_splits
+from pipelines.store import ClipStore
+from schemas.config import BuildConfig, RunConfig
+from schemas.errors import DatasetError
+from schemas.tables import SCHEMA_VERSION, decisions_schema, index_schema
+
+DATASET, INDEX, DECISIONS, CARD, CONFIG = (
+    "dataset.json",
+    "index.parquet",
+    "decisions.parquet",
+    "README.md",
+    "config.json",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a build or a replay came to.
+
+    `drops` and `failures` count clips (and failed recordings) by reason; `unfinished` clips pass the bounds of now,
+    but stages after the filter that once dropped them have not run; `stage_seconds` is what this run spent, by stage;
+    `unchanged` says that the dataset was there already, as it would have been written.
+    """
+
+    output: str
+    kept: Counter[str] = field(default_factory=Counter)
+    drops: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    unfinished: int = 0
+    recordings: int = 0
+    recordings_read: int = 0
+    shards: int = 0
+    unchanged: bool = False
+    seconds: float = 0.0
+    stage_seconds: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def seen(self) -> int:
+        """All clips and failed recordings."""
+        return self.kept.total() + self.drops.total() + self.failures.total() + self.unfinished
+
+
+def build(config: BuildConfig) -> Summary:
+    """Run the whole job: read recordings, run the stages, write the dataset. Skips all that is stored already.
+
+    Raises:
+        VvtError: the manifest, the config or the weights are not right; nothing was started.
+
+    """
+    started = time.monotonic()
+    config = _with_absolute_urls(config)
+    chain = make_chain(config)
+    manifest = read_manifest(config.manifest)
+    check_weights(chain)
+    store = ClipStore(config.work_url)
+    plan = make_plan(manifest.pairs, chain, store, retry_failed=config.run.retry_failed)
+    spent: Counter[str] = Counter()
+    if plan.sources or plan.clips:
+        spent = _work(plan, chain, store, config.run)
+    return _write_dataset(config, chain, manifest, store, started=started, plan=plan, spent=spent)
+
+
+def replay(config: BuildConfig) -> Summary:
+    """Decide every stored clip anew under the bounds of `config`, and write the dataset that stays.
+
+    Raises:
+        VvtError: the manifest or the config is not right, or nothing was ever built in `config.work`.
+
+    """
+    started = time.monotonic()
+    config = _with_absolute_urls(config)
+    chain = make_chain(config)
+    manifest = read_manifest(config.manifest)
+    store = ClipStore(config.work_url)
+    if not any(store.ledger(pair.pair_id) for pair in manifest.pairs):
+        raise DatasetError(
+            "no recording of this manifest was ever built here",
+            where=store.url,
+            remedy="Run `vvt build` first",
+        )
+    return _write_dataset(config, chain, manifest, store, started=started)
+
+
+def stored_config(output: str) -> dict[str, Any]:
+    """The config that the dataset in `output` was built with. Raises `DatasetError` where there is none."""
+    data = urls.read(urls.join(output, CONFIG))
+    if data is None:
+        raise DatasetError("there is no built dataset", where=output, remedy="Name the output of a `vvt build`")
+    config: dict[str, Any] = json.loads(data)
+    return config
+
+
+@contextmanager
+def ray_cluster(run: RunConfig) -> Iterator[None]:
+    """Join the cluster that `run`, RAY_ADDRESS or an earlier `ray.init` names, else start one of this machine."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # Ray 2.60 asks for a token, even on one machine
+    ray.init(
+        address=run.address or os.environ.get("RAY_ADDRESS"),
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=False,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _work(plan: Plan, chain: Chain, store: ClipStore, run: RunConfig) -> Counter[str]:
+    progress = Progress(sources=len(plan.sources), clips=len(plan.clips), every_seconds=run.log_every_seconds)
+    with ray_cluster(run), progress:
+        Engine(chain, store, run, progress=progress).run(plan.sources, plan.clips)
+    return progress.stage_seconds
+
+
+def _write_dataset(
+    config: BuildConfig,
+    chain: Chain,
+    manifest: Manifest,
+    store: ClipStore,
+    *,
+    started: float,
+    plan: Plan | None = None,
+    spent: Counter[str] | None = None,
+) -> Summary:
+    splits = assign_splits(manifest, config.split)
+    rows, verdicts = [], Counter()
+    drops: Counter[str] = Counter()
+    failures: Counter[str] = Counter()
+    keys: dict[str, str] = {}
+    for verdict, row in decide_all(manifest.pairs, chain, store):
+        row["video"] = manifest.as_written(row["video"])
+        rows.append(row)
+        verdicts[verdict] += 1
+        if verdict == "kept":
+            keys[row["key"]] = splits[row["pair_id"]]
+        elif verdict == "dropped":
+            drops[f"{row['stage']}.{row['metric']}"] += 1
+        elif verdict == "failed":
+            failures[f"{row['stage']}: {row['error_code']}"] += 1
+    metrics = {name for row in rows for name in row["metrics"]}
+    stages = [INGEST, *(stage.name for stage in chain.stages)]
+    contents = _contents_hash(store, keys, config, stages=stages, manifest=manifest)
+    old = urls.read(urls.join(config.output, DATASET))
+    unchanged = old is not None and json.loads(old).get("contents") == contents
+    _write_parquet(urls.join(config.output, DECISIONS), rows, decisions_schema(metrics))
+    if unchanged and old is not None:
+        shards = len(json.loads(old)["shards"])
+    else:
+        packed = _repack(store, keys, config, manifest, stages=stages, metrics=metrics)
+        described = dataset_json(
+            config, chain, packed, contents=contents, drops=drops, failures=failures, seen=len(rows)
+        )
+        urls.write_whole(urls.join(config.output, CARD), dataset_card(described, manifest).encode())
+        urls.write_whole(urls.join(config.output, DATASET), json.dumps(described, indent=2).encode())
+        shards = len(packed.shards)
+    urls.write_whole(urls.join(config.output, CONFIG), config.model_dump_json(indent=2).encode())
+    return Summary(
+        output=config.output,
+        kept=Counter(keys.values()),
+        drops=drops,
+        failures=failures,
+        unfinished=verdicts["unfinished"],
+        recordings=len(manifest.pairs),
+        recordings_read=len(plan.sources) if plan else 0,
+        shards=shards,
+        unchanged=unchanged and not (plan and (plan.sources or plan.clips)),
+        seconds=time.monotonic() - started,
+        stage_seconds=spent or Counter(),
+    )
+
+
+def _contents_hash(
+    store: ClipStore, keys: dict[str, str], config: BuildConfig, *, stages: list[str], manifest: Manifest
+) -> str:
+    """Hash of all that the shards follow from, cheaper than writing them."""
+    digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, config.name, config.shards.model_dump(mode="json")]).encode())
+    for key, split in sorted(keys.items()):
+        record = store.record(key)
+        assert record is not None  # it was decided on a moment ago
+        digest.update(
+            f"{split} {sample_meta(record, stages=stages, as_written=manifest.as_written).model_dump_json()}\n".encode()
+        )
+    return digest.hexdigest()
+
+
+def _repack(
+    store: ClipStore,
+    keys: dict[str, str],
+    config: BuildConfig,
+    manifest: Manifest,
+    *,
+    stages: list[str],
+    metrics: set[str],
+) -> Packed:
+    fs, path = urls.filesystem(config.output)
+    if fs.exists(f"{path}/{DATASET}"):
+        fs.rm_file(f"{path}/{DATASET}")  # without it the folder is no dataset, until the last byte is written
+    packed = pack(
+        store, keys, output=config.output, config=config.shards, stages=stages, as_written=manifest.as_written
+    )
+    wanted = {shard.name for shard in packed.shards}
+    if fs.isdir(f"{path}/shards"):
+        for name in fs.ls(f"{path}/shards", detail=False):
+            if f"shards/{name.rpartition('/')[2]}" not in wanted:
+                fs.rm_file(name)
+    _write_parquet(urls.join(config.output, INDEX), packed.rows, index_schema(metrics))
+    return packed
+
+
+def _write_parquet(url: str, rows: Any, schema: pa.Schema) -> None:
+    with urls.open_whole(url) as stream:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), stream, compression="zstd")
+
+
+def _with_absolute_urls(config: BuildConfig) -> BuildConfig:
+    output = urls.absolute(config.output)
+    work = urls.absolute(config.work) if config.work else urls.join(output, "work")
+    return config.model_copy(update={"manifest": urls.absolute(config.manifest), "output": output, "work": work})

@@ -1,0 +1,158 @@
+"""The dataset's card: `dataset.json` for programs, `README.md` for people. No clock and no machine in either."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from curation.manifest import Manifest
+from pipelines.chain import INGEST_GIVES, Chain
+from pipelines.pack import Packed
+from schemas.artifacts import ARTIFACTS
+from schemas.config import BuildConfig
+from schemas.tables import META_MEMBER, SCHEMA_VERSION
+
+
+def dataset_json(
+    config: BuildConfig,
+    chain: Chain,
+    packed: Packed,
+    *,
+    contents: str,
+    drops: Counter[str],
+    failures: Counter[str],
+    seen: int,
+) -> dict[str, Any]:
+    """All that `dataset.json` holds."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": config.name,
+        "contents": contents,
+        "code_version": code_version(),
+        "splits": _splits(packed),
+        "clips": {
+            "seen": seen,
+            "kept": len(packed.rows),
+            "dropped": dict(sorted(drops.items(), key=_most)),
+            "failed": dict(sorted(failures.items(), key=_most)),
+        },
+        "members": members_given(chain),
+        "shards": [asdict(shard) for shard in packed.shards],
+        "models": _models(chain),
+        "stages": {
+            stage.name: {"fingerprint": chain.fingerprints[stage.name], **stage.model_dump(mode="json")}
+            for stage in chain.stages
+        },
+        "ingest": chain.ingest.model_dump(mode="json"),
+    }
+
+
+def _most(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
+
+
+def members_given(chain: Chain) -> list[str]:
+    """Members that every sample made by `chain` has."""
+    given = {*INGEST_GIVES, *(name for stage in chain.stages for name in stage.gives)}
+    return [*sorted(kind.member for name, kind in ARTIFACTS.items() if kind.shared and name in given), META_MEMBER]
+
+
+def code_version() -> str:
+    """Version of this package, or "unknown" in a bare checkout."""
+    try:
+        return version("vvt-interact")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _splits(packed: Packed) -> dict[str, dict[str, Any]]:
+    splits: dict[str, dict[str, Any]] = {}
+    for split in ("train", "test"):
+        rows = [row for row in packed.rows if row["split"] == split]
+        splits[split] = {
+            "samples": len(rows),
+            "frames": sum(row["frames"] for row in rows),
+            "interactive_frames": sum(row["interactive_frames"] for row in rows),
+            "actions": sum(len(row["actions"]) for row in rows),
+            "hours": round(sum(row["frames"] / row["fps"] for row in rows) / 3600, 4),
+        }
+    return splits
+
+
+def _models(chain: Chain) -> list[dict[str, str]]:
+    import weights
+
+    names = sorted({name for stage in chain.stages for name in stage.weights})
+    entries = {entry.name: entry for entry in weights.entries()}
+    return [{"name": name, "sha256": entries[name].sha256, "licence": entries[name].licence} for name in names]
+
+
+def dataset_card(described: dict[str, Any], manifest: Manifest) -> str:
+    """`README.md` of a dataset, with the front matter that dataset hubs read."""
+    splits, clips = described["splits"], described["clips"]
+    licences = Counter(pair.licence or "not stated" for pair in manifest.pairs)
+    lines = [
+        "---",
+        f"pretty_name: {described['name']}",
+        "task_categories: [image-to-video]",
+        "tags: [virtual-try-on, video, webdataset]",
+        "---",
+        "",
+        f"# {described['name']}",
+        "",
+        "Clips of people who handle the clothes that they wear, each with a garment image, pose, hands, an agnostic",
+        f"mask and time-stamped captions of every interaction. Built with vvt-interact {described['code_version']}.",
+        "",
+        *_table(
+            ("split", "samples", "frames", "interactive frames", "interactions", "hours"),
+            [
+                (name, s["samples"], s["frames"], s["interactive_frames"], s["actions"], s["hours"])
+                for name, s in splits.items()
+            ],
+        ),
+        "",
+        "## Files",
+        "",
+        "`shards/*.tar` are WebDataset; `index.parquet` has a row a sample, `decisions.parquet` a row a clip seen.",
+        "Each sample holds " + ", ".join(f"`KEY.{member}`" for member in described["members"]) + ".",
+        "",
+        *_table(
+            ("member", "content"),
+            [(kind.member, kind.about) for kind in ARTIFACTS.values() if kind.member in described["members"]],
+        ),
+        "",
+        "## What was kept",
+        "",
+        f"{clips['kept']} of {clips['seen']} clips.",
+        "",
+        *_table(
+            ("reason", "clips"),
+            [(f"dropped by {reason}", count) for reason, count in clips["dropped"].items()]
+            + [(f"failed: {reason}", count) for reason, count in clips["failed"].items()],
+        ),
+        "",
+        "## Models",
+        "",
+        *_table(
+            ("model", "licence", "sha256"),
+            [(m["name"], m["licence"], m["sha256"][:16]) for m in described["models"]],
+        ),
+        "",
+        "## Licences of the recordings",
+        "",
+        *_table(("licence", "pairs"), sorted(licences.items(), key=_most)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
+    if not rows:
+        return ["None."]
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in [head, *rows]]
+    return [
+        "| " + " | ".join(cells[0]) + " |", "|" + " --- |" * len(head),
+        *("| " + " | ".join(row) + " |" for row in cells[1:]),
+    ]  # fmt: skip

@@ -1,0 +1,229 @@
+"""The chain of stages: made from the config, checked when read, fingerprinted, cut into groups that share a worker."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any
+
+from curation.ingest import Ingest
+from pydantic import ValidationError
+
+from schemas.clip import Clip, Drop
+from schemas.config import BuildConfig
+from schemas.errors import ConfigError, WeightsError
+from schemas.stage import Filter, Resources, Stage
+
+INGEST = "ingest"
+INGEST_GIVES = ("video", "source_pts")
+
+EMBEDDED: dict[str, str] = {}
+"""The embedded tier, cheapest first: a clip that is dropped costs nothing after."""
+TIERS: dict[str, dict[str, str]] = {"embedded": EMBEDDED, "none": {}}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring stages with equal resources; they run in one worker, one after the other."""
+
+    first: int
+    stages: tuple[Stage, ...]
+    resources: Resources
+
+    @property
+    def end(self) -> int:
+        """Index of the first stage after this group."""
+        return self.first + len(self.stages)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a clip has come: the next stage to run (None: all that is needed has run), and the drop so far."""
+
+    next_stage: int | None
+    drop: Drop | None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Ingest and the stages after it, in the order they run."""
+
+    ingest: Ingest
+    stages: tuple[Stage, ...]
+    measure_all: bool = False
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Stage → hash of all that its output depends on, the stages it takes artifacts from included."""
+        made: dict[str, str] = {INGEST: self.ingest.fingerprint()}
+        givers: dict[str, list[str]] = {name: [INGEST] for name in INGEST_GIVES}
+        for stage in self.stages:
+            upstream = sorted({made[giver] for need in stage.needs for giver in givers.get(need, [])})
+            own = stage.own_fingerprint(_weights_sha256(stage))
+            made[stage.name] = hashlib.sha256(json.dumps([own, upstream]).encode()).hexdigest()[:16]
+            for given in stage.gives:
+                givers.setdefault(given, []).append(stage.name)
+        return made
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The stages, neighbours with equal resources together."""
+        groups: list[Group] = []
+        for index, stage in enumerate(self.stages):
+            if groups and groups[-1].resources == stage.resources:
+                last = groups.pop()
+                groups.append(Group(last.first, (*last.stages, stage), last.resources))
+            else:
+                groups.append(Group(index, (stage,), stage.resources))
+        return tuple(groups)
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """The stages that measure."""
+        return tuple(stage for stage in self.stages if isinstance(stage, Filter))
+
+    def standing(self, clip: Clip) -> Standing:
+        """Walk the chain over what is stored of `clip`, under the bounds of now."""
+        drop = clip.drop if clip.drop and clip.drop.stage not in self.fingerprints else None
+        for index, stage in enumerate(self.stages):
+            if drop and not self.measure_all:
+                break
+            if clip.fingerprints.get(stage.name) != self.fingerprints[stage.name]:
+                return Standing(index, drop)
+            if drop is None and isinstance(stage, Filter):
+                drop = stage.decide(clip.metrics)
+        return Standing(None, drop)
+
+    def group_at(self, stage_index: int) -> Group:
+        """The group that stage number `stage_index` is in."""
+        return next(group for group in self.groups if group.first <= stage_index < group.end)
+
+
+def make_chain(config: BuildConfig) -> Chain:
+    """Build and check the chain of `config`.
+
+    Raises:
+        ConfigError: an unknown stage, field or class; an artifact that is needed but given by nobody before.
+
+    """
+    try:
+        ingest = Ingest(**config.ingest)
+    except ValidationError as error:
+        raise _bad_fields("ingest", Ingest, error) from error
+    specs = _ordered(TIERS[config.tier], config.stages)
+    stages = tuple(_make_stage(name, spec) for name, spec in specs.items())
+    _check_needs(stages)
+    return Chain(ingest, stages, config.run.measure_all)
+
+
+def _ordered(defaults: Mapping[str, str], overrides: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
+    specs: dict[str, dict[str, Any]] = {name: {"use": path} for name, path in defaults.items()}
+    for name, fields in overrides.items():
+        if fields is None:
+            specs.pop(name, None)
+            continue
+        if name not in specs and "use" not in fields:
+            near = get_close_matches(name, specs, n=1)
+            raise ConfigError(
+                f"there is no stage {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+                where=f"stages.{name}",
+                allowed=", ".join(specs),
+                remedy="A stage of your own needs `use: module:Class`",
+            )
+        fields = dict(fields)
+        place = {side: fields.pop(side) for side in ("before", "after") if side in fields}
+        specs[name] = {**specs.get(name, {}), **fields}
+        if place:
+            specs = _moved(specs, name, **place)
+    return specs
+
+
+def _moved(
+    specs: dict[str, dict[str, Any]], name: str, *, before: str | None = None, after: str | None = None
+) -> dict[str, dict[str, Any]]:
+    anchor = before or after
+    others = [other for other in specs if other != name]
+    if (before and after) or anchor not in others:
+        raise ConfigError(
+            f"cannot place the stage {f'before {before!r}' if before else ''}{f' after {after!r}' if after else ''}",
+            where=f"stages.{name}", allowed=f"one of `before` and `after`, with one of {', '.join(others)}",
+        )  # fmt: skip
+    others.insert(others.index(anchor) + (0 if before else 1), name)
+    return {other: specs[other] for other in others}
+
+
+def _make_stage(name: str, spec: dict[str, Any]) -> Stage:
+    fields = dict(spec)
+    kind = _stage_class(fields.pop("use"), where=f"stages.{name}.use")
+    try:
+        return kind(name=name, **fields)
+    except ValidationError as error:
+        raise _bad_fields(f"stages.{name}", kind, error) from error
+
+
+def _stage_class(path: Any, *, where: str) -> type[Stage]:
+    module_name, _, class_name = str(path).partition(":")
+    if not (module_name and class_name):
+        raise ConfigError(f"{path!r} names no class", where=where, allowed="module:Class")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise
+        raise ConfigError(
+            f"there is no module {module_name!r}", where=where,
+            remedy="It must lie in the working directory, on PYTHONPATH, or be installed, on every node",
+        ) from error  # fmt: skip
+    kind = getattr(module, class_name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Stage)):
+        raise ConfigError(f"{module_name} has no Stage called {class_name!r}", where=where)
+    return kind
+
+
+def _bad_fields(where: str, kind: type, error: ValidationError) -> ConfigError:
+    words = "; ".join(
+        f"{'.'.join(str(part) for part in detail['loc']) or 'value'}: {detail['msg'].removeprefix('Value error, ')}"
+        for detail in error.errors(include_url=False)
+    )
+    return ConfigError(words, where=where, allowed=f"the fields of {kind.__name__}: {', '.join(kind.model_fields)}")  # type: ignore[attr-defined]
+
+
+def _check_needs(stages: tuple[Stage, ...]) -> None:
+    given = set(INGEST_GIVES)
+    for stage in stages:
+        for need in stage.needs:
+            if need not in given:
+                later = [other.name for other in stages if need in other.gives]
+                remedy = f"{later[0]!r} gives it, but runs later" if later else "Add a stage that gives it"
+                raise ConfigError(
+                    f"stage {stage.name!r} needs {need!r}, which no stage before it gives",
+                    where=f"stages.{stage.name}", allowed=", ".join(sorted(given)), remedy=remedy,
+                )  # fmt: skip
+        given |= set(stage.gives)
+
+
+def _weights_sha256(stage: Stage) -> dict[str, str]:
+    import weights
+
+    return {name: weights.sha256(name) for name in stage.weights}
+
+
+def check_weights(chain: Chain) -> None:
+    """Raise `WeightsError` naming every weights file that a stage needs and this machine lacks."""
+    import weights
+
+    missing: dict[str, list[str]] = {}
+    for stage in chain.stages:
+        for name in stage.weights:
+            try:
+                weights.path(name)
+            except WeightsError as error:
+                missing.setdefault(str(error), []).append(stage.name)
+    if missing:
+        words = "; ".join(f"{error} (for {', '.join(stages)})" for error, stages in missing.items())
+        raise WeightsError(words, remedy="Fetch them: `vvt models pull`")

@@ -1,0 +1,164 @@
+"""The command line, `vvt`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schemas.errors import VvtError
+
+if TYPE_CHECKING:
+    import weights
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+models = typer.Typer(no_args_is_help=True, help="Weights files: what is known, fetch, verify.")
+app.add_typer(models, name="models")
+
+NOTHING_KEPT = 3  # exit status of a run that ended well but kept no clip
+
+ConfigArg = Annotated[str, typer.Argument(help="YAML config; see docs/config.md.", show_default=False)]
+OverridesArg = Annotated[
+    list[str] | None,
+    typer.Argument(help="Dotted overrides, e.g. stages.blur.bounds.sharpness='[60,null]' run.workers=4."),
+]
+OutArg = Annotated[str, typer.Argument(help="Folder or URL of a built dataset.")]
+
+
+@app.command()
+def build(
+    config: ConfigArg,
+    overrides: OverridesArg = None,
+    profile: Annotated[bool, typer.Option(help="Tell where time went.")] = False,
+) -> None:
+    """Build a dataset: recordings and garment images in, shards out. Running it again goes on where it stopped."""
+    from pipelines.build import build as run
+    from pipelines.configure import load_config
+    from pipelines.summary import print_profile, print_summary
+
+    _import_from_working_directory()
+    console = Console()
+    summary = run(load_config(config, overrides or ()))
+    print_summary(summary, console)
+    if profile:
+        print_profile(summary, console)
+    if not summary.kept:
+        raise typer.Exit(NOTHING_KEPT)
+
+
+@app.command()
+def replay(
+    out: OutArg,
+    overrides: OverridesArg = None,
+    to: Annotated[str, typer.Option(help="Where the new dataset goes.", show_default=False)] = "",
+) -> None:
+    """Decide a built dataset anew under other bounds, without touching a video, and write what stays to --to."""
+    from pipelines.build import replay as run
+    from pipelines.build import stored_config
+    from pipelines.configure import merge_config
+    from pipelines.summary import print_summary
+
+    _import_from_working_directory()
+    if not to:
+        raise typer.BadParameter("say where the new dataset goes: --to NEW (it may be OUT itself)")
+    config = {**stored_config(out), "output": to}
+    summary = run(merge_config(config, overrides or (), where=out))
+    print_summary(summary, Console())
+    if not summary.kept:
+        raise typer.Exit(NOTHING_KEPT)
+
+
+@app.command()
+def validate(out: OutArg) -> None:
+    """Check every member of every sample of a dataset: hashes, schema, shapes, decodability."""
+    from pipelines.validate import validate as run
+
+    report = run(out)
+    for problem in report.problems:
+        typer.echo(f"{problem.where}: {problem.what}", err=True)
+    typer.echo(f"{report.samples} sample(s) in {report.shards} shard(s): {len(report.problems)} problem(s)")
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def probe(videos: Annotated[list[str], typer.Argument(help="Paths or URLs of recordings.")]) -> None:
+    """Show what recordings are, and whether they can be used."""
+    import media
+
+    broken = False
+    for video in videos:
+        table = Table(title=video, box=None, show_header=False, title_justify="left", padding=(0, 2, 0, 0))
+        try:
+            for field, value in media.describe(media.probe(video)):
+                table.add_row(field, str(value))
+        except VvtError as error:
+            broken = True
+            table.add_row("unusable", str(error))
+        Console().print(table)
+    if broken:
+        raise typer.Exit(1)
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the files that stages load, and whether they are here."""
+    import weights
+
+    table = Table("name", "group", "MB", "licence", "state", "purpose", box=None, padding=(0, 2, 0, 0))
+    for status in weights.verify():
+        entry = status.entry
+        table.add_row(entry.name, entry.group, f"{entry.size / 1e6:.1f}", entry.licence, _state(status), entry.purpose)
+    Console().print(table)
+
+
+NamesArg = Annotated[list[str] | None, typer.Argument(help="Names or groups; none: the embedded tier.")]
+
+
+@models.command()
+def pull(names: NamesArg = None) -> None:
+    """Fetch and verify weights files. Safe to interrupt and to run twice."""
+    import weights
+
+    for status in weights.pull(names or ["embedded"], progress=lambda words: typer.echo(words, err=True)):
+        came = f"from {status.source}" if status.source else "was here"
+        typer.echo(f"{status.entry.name}: {_state(status)}, {came}: {status.path}")
+
+
+@models.command()
+def verify(names: NamesArg = None) -> None:
+    """Compare the files that are here with the registry."""
+    import weights
+
+    statuses = weights.verify(names or ())
+    for status in statuses:
+        typer.echo(f"{status.entry.name}: {_state(status)} {status.path or ''}")
+    if not all(status.ok for status in statuses):
+        raise typer.Exit(1)
+
+
+def _state(status: weights.Status) -> str:
+    return "ok" if status.ok else "; ".join(status.faults) or "absent"
+
+
+def _import_from_working_directory() -> None:
+    """Let the config name a user's own module that lies beside it. Ray hands sys.path on to its workers."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+
+
+def main() -> None:
+    """Run `vvt`. An error that the user can cause is printed as a sentence, not as a traceback."""
+    try:
+        app()
+    except VvtError as error:
+        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]", end=": ", soft_wrap=True)
+        typer.echo(str(error), err=True)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. What is stored stays; the same command goes on from here.", err=True)
+        raise SystemExit(130) from None

@@ -1,0 +1,69 @@
+"""Read a build's config: a YAML file, dotted overrides (`stages.blur.bounds.sharpness=[60,null]`) on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from fsspec.core import url_to_fs
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+from yaml import YAMLError
+
+from schemas.config import BuildConfig
+from schemas.errors import ConfigError
+
+
+def load_config(url: str, overrides: Sequence[str] = ()) -> BuildConfig:
+    """Config of the YAML file at `url`, with `overrides`.
+
+    Raises:
+        ConfigError: no such file, no YAML, or a field that is unknown or wrong.
+
+    """
+    fs, path = url_to_fs(url)
+    try:
+        text = fs.cat_file(path).decode()
+        loaded = OmegaConf.create(text)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ConfigError("there is no such config file", where=url) from error
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise ConfigError(f"this is no YAML: {error}", where=url) from error
+    return merge_config(loaded, overrides, where=url)
+
+
+def merge_config(values: Mapping[str, Any] | Any, overrides: Sequence[str], *, where: str) -> BuildConfig:
+    """Config of `values` with dotted `overrides`; `where` names the values' origin in errors."""
+    unclear = [override for override in overrides if "=" not in override]
+    if unclear:
+        raise ConfigError(
+            f"{unclear[0]!r} is no override",
+            where="command line",
+            allowed="dotted.name=value, e.g. run.workers=4",
+        )
+    try:
+        merged = OmegaConf.merge(values, OmegaConf.from_dotlist(list(overrides)))
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"the overrides do not fit: {error}", where=where) from error
+    try:
+        return BuildConfig.model_validate(plain)
+    except ValidationError as error:
+        raise ConfigError(
+            "; ".join(_words(detail) for detail in error.errors(include_url=False)), where=where
+        ) from error
+
+
+def _words(detail: Any) -> str:
+    name = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        section: Any = BuildConfig
+        for part in detail["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        near = get_close_matches(str(detail["loc"][-1]), section.model_fields, n=1)
+        return f"{name} is unknown" + (
+            f", did you mean {near[0]}?" if near else f", allowed: {', '.join(section.model_fields)}"
+        )
+    return f"{name}: {detail['msg'].removeprefix('Value error, ')} (got {detail['input']!r:.80})"

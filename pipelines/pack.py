@@ -1,0 +1,187 @@
+"""Pack the clip store into shards. Same store and config: byte-identical tars, however they came to be stored.
+
+OUT/shards/{train,test}-000000.tar, index.parquet, decisions.parquet, dataset.json, README.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import webdataset
+
+from pipelines import urls
+from pipelines.store import ClipStore
+from schemas.annotation import Annotation
+from schemas.artifacts import ARTIFACTS
+from schemas.clip import Clip
+from schemas.config import ShardsConfig
+from schemas.record import RECORD, decode_record
+from schemas.tables import META_MEMBER, Meta
+
+AsWritten = Callable[[str | None], str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One written tar: its name relative to the output, size in bytes, hash, and how many samples it holds."""
+
+    name: str
+    split: str
+    size: int
+    sha256: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What packing wrote: the shards, and a row of `index.parquet` for every sample."""
+
+    shards: tuple[Shard, ...]
+    rows: tuple[dict[str, Any], ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample as it is written: members by name (without the key), and its row of the index."""
+
+    key: str
+    members: dict[str, bytes] = field(repr=False)
+    row: dict[str, Any] = field(repr=False)
+
+
+def pack(
+    store: ClipStore,
+    keys: Mapping[str, str],
+    *,
+    output: str,
+    config: ShardsConfig,
+    stages: Sequence[str],
+    as_written: AsWritten,
+) -> Packed:
+    """Write the clips `keys` (key → split), in key order, as shards under `output`.
+
+    `stages` names the stages whose fingerprints and metrics belong to the dataset; `as_written` takes an absolute URL
+    back to what the manifest said.
+    """
+    shards: list[Shard] = []
+    rows: list[dict[str, Any]] = []
+    for split in sorted(set(keys.values())):
+        chosen = sorted(key for key, side in keys.items() if side == split)
+        samples = (make_sample(store, key, split=split, stages=stages, as_written=as_written) for key in chosen)
+        for shard, shard_rows in _write_shards(samples, output=output, split=split, config=config):
+            shards.append(shard)
+            rows.extend(shard_rows)
+    return Packed(tuple(shards), tuple(rows))
+
+
+def make_sample(store: ClipStore, key: str, *, split: str, stages: Sequence[str], as_written: AsWritten) -> Sample:
+    """The sample of one stored clip: its shared members as they are stored, and `meta.json`."""
+    stored = store.members(key)
+    if stored is None:
+        raise FileNotFoundError(f"{key} left the clip store while it was being packed")
+    clip = decode_record(stored[RECORD])
+    members = {kind.member: stored[kind.member] for kind in ARTIFACTS.values() if kind.shared and kind.member in stored}
+    members[META_MEMBER] = sample_meta(clip, stages=stages, as_written=as_written).model_dump_json().encode()
+    annotation = (
+        ARTIFACTS["annotation"].decode(members[ARTIFACTS["annotation"].member])
+        if "annotation.json" in members
+        else None
+    )
+    return Sample(key, members, _index_row(clip, members, annotation=annotation, split=split))
+
+
+def sample_meta(clip: Clip, *, stages: Sequence[str], as_written: AsWritten) -> Meta:
+    """`meta.json` of a stored clip."""
+    pair = clip.pair.model_copy(update={"video": as_written(clip.pair.video), "garment": as_written(clip.pair.garment)})
+    source = clip.source.__class__(**{**vars(clip.source), "url": as_written(clip.source.url)})
+    return Meta(
+        key=clip.key,
+        pair=pair,
+        source=source,
+        span=clip.span,
+        garment_source=garment_source(clip),
+        stages={name: clip.fingerprints[name] for name in stages if name in clip.fingerprints},
+        metrics=dict(sorted(clip.metrics.items())),
+    )
+
+
+def garment_source(clip: Clip) -> str:
+    """Where the garment image is from: "image" of the manifest, or "crop" of the clip."""
+    return "image" if clip.pair.garment else "crop"
+
+
+def _index_row(clip: Clip, members: dict[str, bytes], *, annotation: Annotation | None, split: str) -> dict[str, Any]:
+    actions = annotation.actions if annotation else ()
+    return {
+        "key": clip.key,
+        "split": split,
+        "pair_id": clip.pair.pair_id,
+        "part": str(clip.pair.part),
+        "split_group": clip.pair.split_group,
+        "licence": clip.pair.licence,
+        "garment_source": garment_source(clip),
+        "categories": sorted({action.category for action in actions}),
+        "frames": clip.span.frames,
+        "interactive_frames": sum(annotation.labels) if annotation else 0,
+        "fps": float(clip.span.fps),
+        "width": clip.span.width,
+        "height": clip.span.height,
+        "global_caption": annotation.global_caption if annotation else "",
+        "actions": [action.model_dump() for action in actions],
+        "members": [
+            {"name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in sorted(members.items())
+        ],
+        "metrics": dict(clip.metrics),
+    }
+
+
+class _HashingStream(io.RawIOBase):
+    """Passes writes on, hashing and counting them."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.hash = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._stream.write(data)
+        self.hash.update(data)
+        self.size += len(data)
+        return len(data)
+
+
+def _write_shards(
+    samples: Iterator[Sample], *, output: str, split: str, config: ShardsConfig
+) -> Iterator[tuple[Shard, list[dict[str, Any]]]]:
+    waiting = next(samples, None)
+    number = 0
+    while waiting is not None:
+        name = f"shards/{split}-{number:06d}.tar"
+        rows: list[dict[str, Any]] = []
+        with urls.open_whole(urls.join(output, name)) as stream:
+            hashing = _HashingStream(stream)
+            # No owner, no clock: equal samples give equal bytes.
+            writer = webdataset.TarWriter(hashing, encoder=False, mtime=0, user="", group="")
+            while waiting is not None and _has_room(len(rows), writer.tarstream.offset, waiting, config):
+                rows.append({**waiting.row, "shard": name, "offset": writer.tarstream.offset})
+                writer.write({"__key__": waiting.key, **waiting.members})
+                waiting = next(samples, None)
+            writer.close()
+        yield (
+            Shard(name=name, split=split, size=hashing.size, sha256=hashing.hash.hexdigest(), samples=len(rows)),
+            rows,
+        )
+        number += 1
+
+
+def _has_room(samples: int, size: int, sample: Sample, config: ShardsConfig) -> bool:
+    added = sum(len(data) for data in sample.members.values())
+    return samples == 0 or (samples < config.max_samples and size + added <= config.max_mb * 1024**2)

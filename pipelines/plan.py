@@ -1,0 +1,108 @@
+"""What a build has to do: which recordings to read, which stored clips to go on with, and why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines import urls
+from pipelines.chain import INGEST, Chain
+from pipelines.engine import ClipJob, SourceJob
+from pipelines.store import ClipStore, Ledger
+from pipelines.worker import INPUTS, RECORDING, Row
+from schemas.clip import Clip
+from schemas.errors import DatasetError
+from schemas.manifest import Pair
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Work to do. `up_to_date` pairs need none; `reasons` says, pair by pair, why the others do."""
+
+    sources: tuple[SourceJob, ...]
+    clips: tuple[ClipJob, ...]
+    up_to_date: int
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def make_plan(pairs: Iterable[Pair], chain: Chain, store: ClipStore, *, retry_failed: bool = False) -> Plan:
+    """Compare the store with the manifest and the chain."""
+    sources: list[SourceJob] = []
+    clips: list[ClipJob] = []
+    reasons: dict[str, str] = {}
+    up_to_date = 0
+    for pair in pairs:
+        row = _row(pair)
+        ledger = store.ledger(pair.pair_id)
+        records = _current_records(row, chain, store)
+        why = _why_read(row, ledger, chain, records, retry_failed=retry_failed)
+        stale = [job for record in records.values() if (job := _stale(record, row, chain, retry_failed=retry_failed))]
+        clips.extend(stale)
+        if why:
+            reasons[pair.pair_id] = why
+            sources.append(SourceJob(row, stored=frozenset(records), open_clips={job.key for job in stale}))
+        elif stale:
+            first = chain.stages[min(job.next_stage for job in stale)].name
+            reasons[pair.pair_id] = f"{len(stale)} clip(s) to go on with at {first}"
+        else:
+            up_to_date += 1
+    return Plan(tuple(sources), tuple(clips), up_to_date, reasons)
+
+
+def _row(pair: Pair) -> Row:
+    garment = urls.identity(pair.garment) if pair.garment else None
+    return Row(
+        pair=pair,
+        recording=_hash([pair.video, urls.identity(pair.video), pair.start, pair.end]),
+        inputs=_hash([pair.model_dump(mode="json"), garment]),
+    )
+
+
+def _hash(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _current_records(row: Row, chain: Chain, store: ClipStore) -> dict[str, Clip]:
+    """Stored clips that the ingest of now would cut alike; others are removed, the disk is not for them."""
+    wanted = {INGEST: chain.fingerprints[INGEST], RECORDING: row.recording}
+    records = {}
+    for key in store.keys(row.pair.pair_id):
+        try:
+            record = store.record(key)
+        except DatasetError:
+            record = None
+        if record and all(record.fingerprints.get(name) == value for name, value in wanted.items()):
+            records[key] = record
+        else:
+            store.delete(key)
+    return records
+
+
+def _why_read(row: Row, ledger: Ledger | None, chain: Chain, records: dict[str, Clip], *, retry_failed: bool) -> str:
+    if ledger is None:
+        return f"was interrupted, {len(records)} clip(s) are stored" if records else "is new"
+    if ledger.fingerprint != chain.fingerprints[INGEST]:
+        return "ingest is configured otherwise now"
+    if ledger.recording != row.recording:
+        return "the recording, or the span of it, has changed"
+    if set(ledger.keys) - set(records):
+        return f"{len(set(ledger.keys) - set(records))} clip(s) are missing from the store"
+    if ledger.failure and retry_failed:
+        return "failed before"
+    return ""
+
+
+def _stale(record: Clip, row: Row, chain: Chain, *, retry_failed: bool) -> ClipJob | None:
+    if record.fingerprints.get(INPUTS) != row.inputs:
+        return ClipJob(record.key, row, 0) if chain.stages else None
+    if record.failure:
+        stage = record.failure.stage
+        index = next((i for i, other in enumerate(chain.stages) if other.name == stage), None)
+        unchanged = index is not None and record.fingerprints.get(stage) == chain.fingerprints[stage]
+        if unchanged:
+            return ClipJob(record.key, row, index or 0) if retry_failed else None
+    next_stage = chain.standing(record).next_stage
+    return None if next_stage is None else ClipJob(record.key, row, next_stage)

@@ -1,0 +1,41 @@
+"""Train and test: pairs that share a recording or a `split_group` are one group, and a group has one side."""
+
+from __future__ import annotations
+
+import hashlib
+
+from curation.manifest import Manifest
+from schemas.config import SplitConfig
+from schemas.manifest import Pair
+
+
+def assign_splits(manifest: Manifest, config: SplitConfig) -> dict[str, str]:
+    """Pair id → "train" or "test".
+
+    A group goes to test if the hash of its name falls below `test_share`: a new row never moves the others, unless it
+    joins two groups.
+    """
+    parent: dict[str, str] = {}
+
+    def root(node: str) -> str:
+        parent.setdefault(node, node)
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for pair in manifest.pairs:
+        first, *others = sorted(root(link) for link in _links(pair, manifest))
+        for other in others:
+            parent[other] = first  # the lowest link names the group
+    return {pair.pair_id: _side(root(_links(pair, manifest)[0]), config) for pair in manifest.pairs}
+
+
+def _links(pair: Pair, manifest: Manifest) -> list[str]:
+    video = f"video:{manifest.as_written(pair.video)}"
+    return [f"group:{pair.split_group}", video] if pair.split_group else [video]
+
+
+def _side(name: str, config: SplitConfig) -> str:
+    digest = hashlib.sha256(f"{config.seed}:{name}".encode()).digest()
+    return "test" if int.from_bytes(digest[:8], "big") / 2**64 < config.test_share else "train"

@@ -1,0 +1,65 @@
+"""What a run tells its user when it ends."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from pipelines.build import DECISIONS, Summary
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """Print counts, reasons and where things lie; loudly if nothing was kept."""
+    if summary.unchanged:
+        console.print(f"Nothing to do: the dataset in {summary.output} is up to date ({summary.kept.total()} samples).")
+        return
+    if not summary.kept:
+        console.print(Panel(_nothing_kept(summary), title="NOTHING WAS KEPT", style="bold red"))
+    table = Table(title=None, box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("recordings", str(summary.recordings), f"{summary.recordings_read} read in this run")
+    table.add_row("clips seen", str(summary.seen), "")
+    table.add_row(
+        "kept",
+        str(summary.kept.total()),
+        ", ".join(f"{split} {count}" for split, count in sorted(summary.kept.items())),
+    )
+    for reason, count in summary.drops.most_common():
+        table.add_row("dropped", str(count), f"by {reason}")
+    for reason, count in summary.failures.most_common():
+        table.add_row("failed", str(count), reason)
+    if summary.unfinished:
+        table.add_row(
+            "unfinished",
+            str(summary.unfinished),
+            "pass the bounds of now, but later stages never ran: `vvt build` runs them",
+        )
+    console.print(table)
+    console.print(f"{summary.shards} shard(s) in {summary.output}, {timedelta(seconds=round(summary.seconds))}")
+    console.print(f"Why each clip was kept or dropped: {summary.output}/{DECISIONS}")
+
+
+def print_profile(summary: Summary, console: Console) -> None:
+    """Print where the time of the stages went."""
+    total = summary.stage_seconds.total()
+    if not total:
+        return
+    table = Table("stage", "seconds", "share", box=None, padding=(0, 2, 0, 0))
+    for stage, seconds in summary.stage_seconds.most_common():
+        table.add_row(stage, f"{seconds:.1f}", f"{seconds / total:.0%}")
+    console.print(table)
+
+
+def _nothing_kept(summary: Summary) -> str:
+    if not summary.seen:
+        return "No recording gave a single clip."
+    reasons = [f"{count} dropped by {reason}" for reason, count in summary.drops.most_common(5)]
+    reasons += [f"{count} failed: {reason}" for reason, count in summary.failures.most_common(5)]
+    reasons += [f"{summary.unfinished} unfinished"] if summary.unfinished else []
+    return (
+        f"Of {summary.seen} clips: " + "; ".join(reasons) + ".\n"
+        f"Look into {summary.output}/{DECISIONS}; loosen a bound in the config (stages.NAME.bounds.METRIC) and replay, "
+        "or mend the recordings."
+    )

@@ -1,0 +1,82 @@
+"""Paths and fsspec URLs: absolute, read, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import fsspec
+from fsspec.core import split_protocol, url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+
+def absolute(url: str) -> str:
+    """`url` as it is if it has a protocol, else as an absolute path: workers need not share a working directory."""
+    return url if split_protocol(url)[0] is not None else os.path.abspath(os.path.expanduser(url))
+
+
+def join(url: str, *parts: str) -> str:
+    """`url` with path segments added."""
+    return posixpath.join(url.rstrip("/"), *parts)
+
+
+@contextmanager
+def open_whole(url: str) -> Iterator[BinaryIO]:
+    """Open `url` for writing so that no reader ever sees a part of it, whenever this process dies."""
+    fs, path = url_to_fs(url)
+    if not isinstance(fs, LocalFileSystem):
+        with fs.open(path, "wb") as stream:  # object stores show a new object only when it is complete
+            yield stream
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.part"
+    try:
+        with open(temporary, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def write_whole(url: str, data: bytes) -> None:
+    """Write `data` as `open_whole` does."""
+    with open_whole(url) as stream:
+        stream.write(data)
+
+
+def read(url: str) -> bytes | None:
+    """Bytes at `url`, or None where there is nothing."""
+    fs, path = url_to_fs(url)
+    try:
+        data: bytes = fs.cat_file(path)
+    except FileNotFoundError:
+        return None
+    return data
+
+
+def identity(url: str) -> str | None:
+    """What tells one content of `url` from the next without reading it: size and modification time or ETag."""
+    fs, path = url_to_fs(url)
+    try:
+        info = fs.info(path)
+    except FileNotFoundError:
+        return None
+    stamp = next(
+        (info[field] for field in ("ETag", "etag", "mtime", "LastModified", "last_modified") if info.get(field)),
+        "",
+    )
+    return f"{info.get('size')}:{stamp}"
+
+
+def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of `url`, and the path in it."""
+    fs, path = url_to_fs(url)
+    return fs, path
