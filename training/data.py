@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
+from media.reader import Backend
 from schemas.errors import ConfigError, DatasetError
 from training.decoding import SampleDecoder
 from training.fit import Size
@@ -69,7 +70,7 @@ class InteractDataset(IterableDataset[Sample]):
         rank: int | None = None,
         world_size: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
-        backend: str = "pyav",
+        backend: Backend = "pyav",
     ) -> None:
         if even not in (None, "drop", "pad"):
             raise ConfigError(f"even is {even!r}", allowed="'drop', 'pad' or None")

@@ -58,7 +58,5 @@ class Fit:
         canvas = np.full((len(pictures), *self.target, *pictures.shape[3:]), fill, dtype=np.uint8)
         (top, left), (height, width) = self.offset, self.inner
         for picture, placed in zip(pictures, canvas, strict=True):
-            placed[top : top + height, left : left + width] = cv2.resize(
-                picture, (width, height), interpolation=method
-            )
+            placed[top : top + height, left : left + width] = cv2.resize(picture, (width, height), interpolation=method)
         return canvas

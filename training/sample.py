@@ -13,6 +13,7 @@ from torch import Tensor
 
 from schemas.annotation import ActionCaption
 from schemas.errors import ConfigError
+from schemas.tables import Meta
 
 Picture = Literal["agnostic", "pose", "hands", "densepose"]
 
@@ -51,8 +52,8 @@ class Sample(TypedDict):
     """Interactions within `video`, in its frame numbers."""
     fps: float
     """Frames a second of `video`."""
-    meta: dict[str, Any]
-    """`KEY.meta.json`: source, span, stages, metrics."""
+    meta: Meta
+    """`KEY.meta.json`: pair, source, span, stages, metrics."""
 
 
 class Batch(TypedDict):
@@ -81,7 +82,7 @@ class Batch(TypedDict):
     """(B,) float32."""
     global_caption: list[str]
     actions: list[list[ActionCaption]]
-    meta: list[dict[str, Any]]
+    meta: list[Meta]
 
 
 def to_unit_range(pictures: Tensor) -> Tensor:
@@ -103,9 +104,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         if name in ("garment", "garment_mask"):
             batch[name] = torch.stack(_of_one_size(values, name, setting="garment_size"))
         elif isinstance(values[0], Tensor):
-            batch[name] = torch.nn.utils.rnn.pad_sequence(
-                _of_one_size(values, name, setting="size"), batch_first=True
-            )
+            batch[name] = torch.nn.utils.rnn.pad_sequence(_of_one_size(values, name, setting="size"), batch_first=True)
         else:
             batch[name] = torch.tensor(values, dtype=torch.float32) if name == "fps" else values
     return batch  # type: ignore[return-value]

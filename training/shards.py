@@ -59,12 +59,12 @@ class ShardIndex:
         return self.table["key"].to_pylist()
 
 
-def read_index(dataset: str, *, split: str) -> ShardIndex:
-    """Entries of one split of a built dataset, from `index.parquet` in its folder.
+def read_index(dataset: str, *, split: str | None = None) -> ShardIndex:
+    """Entries of a built dataset, from `index.parquet` in its folder.
 
     Args:
         dataset: folder that `vvt build` wrote: path or fsspec URL.
-        split: "train" or "test".
+        split: "train" or "test"; None: both.
 
     Raises:
         DatasetError: there is no such dataset, its index is damaged, or the split is empty.
@@ -79,13 +79,12 @@ def read_index(dataset: str, *, split: str) -> ShardIndex:
             "there is no index", where=url, allowed="a folder that `vvt build` wrote, or a list of shards"
         ) from None
     except (pa.ArrowInvalid, OSError) as cause:
-        raise DatasetError(
-            f"the index cannot be read ({cause})", where=url, remedy="Run `vvt validate`"
-        ) from cause
-    chosen = _with_stops(table).filter(pc.field("split") == split)
+        raise DatasetError(f"the index cannot be read ({cause})", where=url, remedy="Run `vvt validate`") from cause
+    entries = _with_stops(table)
+    chosen = entries if split is None else entries.filter(pc.field("split") == split)
     if not chosen.num_rows:
         known = ", ".join(sorted(set(table["split"].to_pylist()))) or "none: the dataset is empty"
-        raise DatasetError(f"there is no sample in split {split!r}", where=url, allowed=known)
+        raise DatasetError(f"there is no sample in split {split or 'any'!r}", where=url, allowed=known)
     names = chosen["shard"].to_pylist()
     whole = pa.array([f"{root}/{name}" for name in names], pa.string()).dictionary_encode()
     return ShardIndex(chosen.set_column(chosen.column_names.index("shard"), "shard", whole))
@@ -102,9 +101,7 @@ def scan_shards(shards: Sequence[str]) -> ShardIndex:
         try:
             with fsspec.open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 firsts = {
-                    _split_name(member.name)[0]: member.offset
-                    for member in reversed(list(tar))
-                    if member.isfile()
+                    _split_name(member.name)[0]: member.offset for member in reversed(list(tar)) if member.isfile()
                 }
         except FileNotFoundError:
             raise DatasetError("there is no such shard", where=shard) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,7 +16,10 @@ import pyarrow.parquet as pq
 
 from schemas.annotation import DEFAULT_CATEGORIES, ActionCaption, Annotation
 from schemas.artifacts import ARTIFACTS
+from schemas.clip import Source, Span
 from schemas.conditions import Hands, Pose
+from schemas.manifest import Pair
+from schemas.tables import META_MEMBER, Meta
 
 FPS = 24
 
@@ -68,10 +70,30 @@ def artifacts(*, frames: int = 6, height: int = 64, width: int = 48, grey: int =
 
 
 def members(values: dict[str, Any], *, key: str) -> dict[str, bytes]:
-    """Encoded members by their name after the key, with a small meta.json."""
+    """Encoded members by their name after the key, with meta.json."""
     encoded = {ARTIFACTS[name].member: ARTIFACTS[name].encode(value) for name, value in values.items()}
-    pair = {"pair_id": key.rsplit("-", 1)[0], "part": "upper", "caption": "Cotton shirt"}
-    return {**encoded, "meta.json": json.dumps({"key": key, "pair": pair}).encode()}
+    return {**encoded, META_MEMBER: meta(values, key=key).model_dump_json().encode()}
+
+
+def meta(values: dict[str, Any], *, key: str) -> Meta:
+    """Provenance as `vvt build` writes it, of a recording that is the clip itself."""
+    frames, height, width = values["agnostic_mask"].shape
+    size = len(values["video"])
+    return Meta(
+        key=key,
+        pair=Pair(pair_id=key.rpartition("-")[0], video="video.mp4", garment="garment.png", part="upper"),
+        source=Source(
+            url="video.mp4", container="mp4", codec="h264", pixel_format="yuv420p", width=width, height=height,
+            frame_rate=Fraction(FPS), duration=frames / FPS, size_bytes=size,
+        ),
+        span=Span(
+            first_frame=0, last_frame=frames - 1, first_pts=0, last_pts=frames - 1, time_base=Fraction(1, FPS),
+            fps=Fraction(FPS), frames=frames, width=width, height=height, bytes=size,
+        ),
+        garment_source="image",
+        stages={},
+        metrics={"interactive_share": sum(values["annotation"].labels) / frames},
+    )  # fmt: skip
 
 
 @dataclass
