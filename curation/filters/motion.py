@@ -57,7 +57,8 @@ def _flow_speeds(luma: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
     import cv2
 
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    flows = (dis.calc(before, after, None) for before, after in pairwise(luma))
+    at_rest = np.zeros((*luma[0].shape, 2), dtype=np.float32)
+    flows = (dis.calc(before, after, at_rest.copy()) for before, after in pairwise(luma))
     return np.array([cv2.magnitude(flow[..., 0], flow[..., 1]).mean() for flow in flows], dtype=np.float64)
 
 
