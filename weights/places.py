@@ -201,9 +201,7 @@ def _run(command: Sequence[str], *, cwd: Path) -> None:
         raise PlaceError(f"{tool} did not end within {PACKAGE_TIMEOUT_S:.0f} s") from None
     if done.returncode != 0:
         lines = [
-            line
-            for line in done.stderr.splitlines()
-            if line.strip() and "WARNING" not in line and "warn" not in line
+            line for line in done.stderr.splitlines() if line.strip() and "WARNING" not in line and "warn" not in line
         ]
         raise PlaceError(f"{tool}: {' '.join(lines[-2:]) or f'ended with {done.returncode}'}")
 

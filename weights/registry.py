@@ -83,9 +83,7 @@ class Registry:
         self._verified.clear()
         return [self._status(entry) for entry in self._select(names)]
 
-    def pull(
-        self, names: Iterable[str] = ("embedded",), *, progress: Progress = lambda _: None
-    ) -> list[Status]:
+    def pull(self, names: Iterable[str] = ("embedded",), *, progress: Progress = lambda _: None) -> list[Status]:
         """Get what is not there yet of the named entries or groups, trying the places of each in order.
 
         A file appears under its name only whole and verified, so that a pull can be killed at any moment, run
