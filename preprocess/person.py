@@ -38,9 +38,7 @@ def body_box(body: Body, width: int, height: int) -> Boxes:
     flesh = 0.2 * torso_length(body.points)
     face = body.points[list(HEAD)]
     top = min(seen[:, 1].min(), face[:, 1].mean() - 2 * flesh)
-    box = np.array(
-        [seen[:, 0].min() - flesh, top - flesh / 2, seen[:, 0].max() + flesh, seen[:, 1].max() + flesh / 2]
-    )
+    box = np.array([seen[:, 0].min() - flesh, top - flesh / 2, seen[:, 0].max() + flesh, seen[:, 1].max() + flesh / 2])
     return np.clip(box, 0, (width, height, width, height))
 
 

@@ -1,0 +1,192 @@
+"""Follows the presenter's body landmarks through a clip, without lag."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocess.mediapipe_tasks import BODY_LANDMARKS, Body, BodyModel, Hand, HandModel
+from preprocess.person import HIPS, SHOULDERS, Boxes, Sighting, body_box, distinct, overlap, presenter
+
+TORSO = (*SHOULDERS, *HIPS)
+SHORTEST_TORSO = 0.3
+"""Metres; the model gives crumpled bodies where it sees none."""
+AGREE = 0.25
+"""Two looks at one body agree if their torsos lie less than this share of the torso's length apart."""
+STEADY_SIZE = (0.6, 1.6)
+"""A followed body's size in px per metre, as a multiple of its median through the clip."""
+
+
+@dataclass(frozen=True, eq=False)
+class BodyTrack:
+    """One person's landmarks through a clip of T frames.
+
+    Attributes:
+        present: (T,) bool.
+        points: (T, 33, 2) float64, px of the clip; zeros where absent.
+        visibility: (T, 33) float64 in 0..1.
+        world: (T, 33, 3) float64, metres, axes as in `Body`.
+
+    """
+
+    present: NDArray[np.bool_]
+    points: NDArray[np.float64]
+    visibility: NDArray[np.float64]
+    world: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, frames: int) -> BodyTrack:
+        """Nobody, for `frames` frames."""
+        return cls(
+            present=np.zeros(frames, bool),
+            points=np.zeros((frames, BODY_LANDMARKS, 2)),
+            visibility=np.zeros((frames, BODY_LANDMARKS)),
+            world=np.zeros((frames, BODY_LANDMARKS, 3)),
+        )
+
+    def at(self, frame: int) -> Body:
+        """The body in one frame."""
+        return Body(points=self.points[frame], visibility=self.visibility[frame], world=self.world[frame])
+
+    def where(self, keep: NDArray[np.bool_]) -> BodyTrack:
+        """The same track, absent wherever `keep` (T,) is false."""
+        kept = self.present & keep
+        return BodyTrack(
+            present=kept,
+            points=self.points * kept[:, None, None],
+            visibility=self.visibility * kept[:, None],
+            world=self.world * kept[:, None, None],
+        )
+
+
+def look_for_people(images: NDArray[np.uint8], *, every: int, most: int) -> list[Sighting]:
+    """People in every `every`-th of (T, H, W, 3) uint8 RGB images, and in the last one.
+
+    The body model takes a hand close to the camera for a body. So hands are looked for, too, and a body whose
+    whole torso lies within one hand is not believed.
+    """
+    height, width = images.shape[1:3]
+    body_model, hand_model = BodyModel(most=most), HandModel(most=2)
+    try:
+        sightings = []
+        for frame in sorted({*range(0, len(images), every), len(images) - 1}):
+            bodies = body_model(images[frame])
+            hands = hand_model(images[frame]) if bodies else []
+            boxes = [
+                body_box(body, width, height) for body in bodies if not any(_is_hand(body, hand) for hand in hands)
+            ]
+            sightings.append(Sighting(frame, distinct(np.reshape(boxes, (-1, 4)))))
+        return sightings
+    finally:
+        body_model.close()
+        hand_model.close()
+
+
+def follow_body(images: NDArray[np.uint8], sightings: Sequence[Sighting], *, margin: float = 0.25) -> BodyTrack:
+    """The presenter's landmarks in every frame of (T, H, W, 3) uint8 RGB images; nobody, if none was sighted.
+
+    The model follows the body through the clip forwards and, anew, backwards. Where both agree, their mean takes
+    away the lag that the model's own smoothing has in either direction; where they do not (one of them follows
+    something else before the detector has found the person), the one nearer to the sightings is believed.
+    `margin` widens the part of the picture looked at, in shares of the person's size.
+    """
+    frames, height, width = images.shape[:3]
+    expected = presenter(sightings, frames=frames, width=width, height=height)
+    if expected is None:
+        return BodyTrack.empty(frames)
+    region = _region(expected, width, height, margin)
+    most = max(1, *(_inside(sighting.boxes, region) for sighting in sightings))
+    forwards = _follow(images, range(frames), region, expected, most)
+    backwards = _follow(images, range(frames - 1, -1, -1), region, expected, most)
+    return _steady(_merge(forwards, backwards, expected))
+
+
+def _is_hand(body: Body, hand: Hand) -> bool:
+    torso = body.points[list(TORSO)]
+    low, high = hand.joints.min(0), hand.joints.max(0)
+    slack = 0.1 * (high - low)
+    return bool(((torso >= low - slack) & (torso <= high + slack)).all())
+
+
+def _region(boxes: Boxes, width: int, height: int, margin: float) -> tuple[slice, slice]:
+    """Rows and columns that hold the presenter in every frame."""
+    x0, y0 = (float(value) for value in boxes[:, :2].min(0))
+    x1, y1 = (float(value) for value in boxes[:, 2:].max(0))
+    spare = margin * max(x1 - x0, y1 - y0)
+    rows = slice(max(0, int(y0 - spare)), min(height, int(y1 + spare) + 1))
+    return rows, slice(max(0, int(x0 - spare)), min(width, int(x1 + spare) + 1))
+
+
+def _inside(boxes: Boxes, region: tuple[slice, slice]) -> int:
+    """How many of `boxes` have their centre in the region."""
+    rows, columns = region
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).T
+    return int(((x >= columns.start) & (x < columns.stop) & (y >= rows.start) & (y < rows.stop)).sum())
+
+
+def _follow(
+    images: NDArray[np.uint8], order: range, region: tuple[slice, slice], expected: Boxes, most: int
+) -> BodyTrack:
+    corner = np.array([region[1].start, region[0].start])
+    track = BodyTrack.empty(len(images))
+    model = BodyModel(most=most, video=True)
+    try:
+        for frame in order:
+            bodies = [
+                Body(points=body.points + corner, visibility=body.visibility, world=body.world)
+                for body in model(images[frame][region])
+            ]
+            if bodies:
+                height, width = images.shape[1:3]
+                boxes = np.stack([body_box(body, width, height) for body in bodies])
+                body = bodies[int(overlap(boxes, expected[frame]).argmax())]
+                track.present[frame], track.points[frame] = True, body.points
+                track.visibility[frame], track.world[frame] = body.visibility, body.world
+    finally:
+        model.close()
+    return track
+
+
+def _merge(one: BodyTrack, other: BodyTrack, expected: Boxes) -> BodyTrack:
+    torso = list(TORSO)
+    apart = np.linalg.norm(one.points[:, torso] - other.points[:, torso], axis=2).mean(1)
+    length = np.linalg.norm(one.points[:, SHOULDERS].mean(1) - one.points[:, HIPS].mean(1), axis=1)
+    agree = one.present & other.present & (apart < AGREE * np.maximum(length, 1))
+    fits_one, fits_other = _fit(one, expected), _fit(other, expected)
+    share = np.where(agree, 0.5, (fits_one >= fits_other).astype(float))
+
+    def mixed(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+        of_a = share.reshape(-1, *(1,) * (a.ndim - 1))
+        return of_a * a + (1 - of_a) * b
+
+    return BodyTrack(
+        present=one.present | other.present,
+        points=mixed(one.points, other.points),
+        visibility=mixed(one.visibility, other.visibility),
+        world=mixed(one.world, other.world),
+    )
+
+
+def _fit(track: BodyTrack, expected: Boxes) -> NDArray[np.float64]:
+    """(T,) overlap of the landmarks' box with the expected one; -1 where absent."""
+    boxes = np.concatenate([track.points.min(1), track.points.max(1)], axis=1)
+    return np.array(
+        [
+            overlap(box[None], want)[0] if there else -1.0
+            for box, want, there in zip(boxes, expected, track.present, strict=True)
+        ]
+    )
+
+
+def _steady(track: BodyTrack) -> BodyTrack:
+    """Without frames where the body is crumpled, or of another size than in most of the clip."""
+    if not track.present.any():
+        return track
+    flat = track.world[:, :, :2] - track.world[:, :, :2].mean(1, keepdims=True)
+    size = (flat * track.points).sum((1, 2)) / np.maximum((flat**2).sum((1, 2)), 1e-9)  # weak perspective, px per metre
+    usual = np.median(size[track.present])
+    torso = np.linalg.norm(track.world[:, SHOULDERS].mean(1) - track.world[:, HIPS].mean(1), axis=1)
+    return track.where((torso >= SHORTEST_TORSO) & (size >= STEADY_SIZE[0] * usual) & (size <= STEADY_SIZE[1] * usual))
