@@ -65,6 +65,8 @@ _HALF_WIDTH = {
     Bone.L_SHIN: 0.12, Bone.R_SHIN: 0.12, Bone.L_FOOT: 0.10, Bone.R_FOOT: 0.10,
 }  # fmt: skip
 """Half the width of a part over the length of the torso, of an adult of usual build."""
+FIT_STEP = 16
+"""Every so many pixels are asked whether the pose fits them."""
 _HAND_LENGTH = 0.35
 """From wrist to finger tips, over the length of the torso."""
 
@@ -107,11 +109,15 @@ class NearestBone:
     distance: NDArray[np.float32]
 
 
-def skeleton(pose: Pose) -> Skeleton | None:
-    """Bones of `pose`, each joint interpolated over the frames that lack it; None where no torso is ever seen."""
+def skeleton(pose: Pose, trusted: NDArray[np.bool_] | None = None) -> Skeleton | None:
+    """Bones of `pose`, each joint interpolated over the frames that lack it.
+
+    Frames that are not `trusted` ((T,) bool) count as lacking all joints. None where no torso is ever seen.
+    """
     joints = np.full((len(pose.keypoints), BODY_POINTS + 2, 2), np.nan, np.float32)
     for point in range(BODY_POINTS):
-        joints[:, point] = _over_gaps(pose.keypoints[:, point], pose.scores[:, point] > 0)
+        seen = pose.scores[:, point] > 0
+        joints[:, point] = _over_gaps(pose.keypoints[:, point], seen if trusted is None else seen & trusted)
     joints[:, NECK] = joints[:, [L_SHOULDER, R_SHOULDER]].mean(1)
     joints[:, CROTCH] = joints[:, [L_HIP, R_HIP]].mean(1)
     torso = np.linalg.norm(joints[:, NECK] - joints[:, CROTCH], axis=1)
@@ -134,9 +140,7 @@ def _over_gaps(points: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[
     if not seen.any():
         return np.full_like(points, np.nan)
     frames = np.arange(len(points))
-    return np.stack([np.interp(frames, frames[seen], points[seen, axis]) for axis in (0, 1)], axis=1).astype(
-        np.float32
-    )
+    return np.stack([np.interp(frames, frames[seen], points[seen, axis]) for axis in (0, 1)], axis=1).astype(np.float32)
 
 
 def nearest_bone(
@@ -180,3 +184,24 @@ def body_map(body: Skeleton, frame: int, height: int, width: int) -> BodyMap:
         distance=np.where(swap, arms.distance, trunk.distance),
     )
     return BodyMap(trunk=trunk, arms=arms, all=nearest)
+
+
+def fitting_skeleton(pose: Pose, people: NDArray[np.bool_]) -> Skeleton | None:
+    """`skeleton`, without the frames whose bones lie elsewhere than the person does.
+
+    `people` (T, H, W) is true where a person's body and clothes are seen. A pose that
+    slipped (onto the legs of a person whose head is cut off, say) leaves much of them far from any bone.
+    """
+    body = skeleton(pose)
+    if body is None:
+        return None
+    coarse = people[:, FIT_STEP // 2 :: FIT_STEP, FIT_STEP // 2 :: FIT_STEP]
+    small = body.resized(1 / FIT_STEP)
+    apart = np.full(len(people), np.nan)
+    for frame, person in enumerate(coarse):
+        if person.any():
+            near = nearest_bone(small, frame, *person.shape)
+            apart[frame] = near.distance[person].clip(0, 3).mean()
+    usual = np.nanquantile(apart, 0.25) if np.isfinite(apart).any() else np.nan
+    misfit = apart > max(1.0, 1.5 * usual)
+    return skeleton(pose, ~misfit) if misfit.any() else body

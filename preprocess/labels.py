@@ -7,17 +7,17 @@ from numpy.typing import NDArray
 
 from preprocess import selfie
 from preprocess.body import (
+    ARMS,
     FEET,
     FOREARMS,
     HANDS,
     LEFT_SIDE,
     SHINS,
     THIGHS,
-    UPPER_ARMS,
+    BodyMap,
     Bone,
-    NearestBone,
     body_map,
-    skeleton,
+    fitting_skeleton,
 )
 from preprocess.outfit import OutfitSplit
 from schemas.conditions import Label, Pose
@@ -25,6 +25,8 @@ from schemas.manifest import Part
 
 UPPER_LABEL = {Part.OUTER: Label.COAT, Part.DRESS: Label.DRESS}
 LOWER_LABEL = {Part.DRESS: Label.DRESS}
+ARM_FIRST = 0.6
+"""Skin is an arm's even if it is nearer to another bone by this factor."""
 COARSE = 4
 """Pixels of the clip per pixel of the map of nearest bones."""
 
@@ -37,7 +39,7 @@ def body_labels(
 
     height, width = classes.shape[1:]
     upper, lower = UPPER_LABEL.get(part, Label.UPPER_CLOTHES), LOWER_LABEL.get(part, Label.PANTS)
-    body = skeleton(pose)
+    body = fitting_skeleton(pose, (classes != selfie.BACKGROUND) & (classes != selfie.OTHERS))
     table = np.zeros(6, np.uint8)
     table[[selfie.HAIR, selfie.FACE_SKIN, selfie.BODY_SKIN, selfie.OTHERS]] = (
         Label.HAIR,
@@ -55,8 +57,7 @@ def body_labels(
     margin = None if upper == lower else split.margin(classes, pictures, near)
     for frame, label in enumerate(labels):
         fine = [
-            cv2.resize(table_of, (width, height), interpolation=cv2.INTER_NEAREST)
-            for table_of in _tables(near[frame].all)
+            cv2.resize(table_of, (width, height), interpolation=cv2.INTER_NEAREST) for table_of in _tables(near[frame])
         ]
         seen = classes[frame]
         label[:] = np.where(seen == selfie.BODY_SKIN, fine[0], label)
@@ -67,12 +68,12 @@ def body_labels(
     return labels
 
 
-def _tables(near: NearestBone) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _tables(near: BodyMap) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """What skin and what accessories are called at each pixel."""
     skin, things = np.full(len(Bone), Label.TORSO_SKIN, np.uint8), np.full(len(Bone), Label.OTHER, np.uint8)
     for bone in Bone:
         left = bone in LEFT_SIDE
-        if bone in UPPER_ARMS + FOREARMS + HANDS:
+        if bone in ARMS:
             skin[bone] = Label.LEFT_ARM if left else Label.RIGHT_ARM
         if bone in THIGHS + SHINS + FEET:
             skin[bone] = Label.LEFT_LEG if left else Label.RIGHT_LEG
@@ -80,8 +81,12 @@ def _tables(near: NearestBone) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             things[bone] = Label.BAG
         if bone in FEET:
             things[bone] = Label.LEFT_SHOE if left else Label.RIGHT_SHOE
-    accessories = things[near.bone]
-    accessories[(near.bone == Bone.HEAD) & (near.along > 1)] = Label.HAT
-    shins = np.isin(near.bone, SHINS) & (near.along > 0.85)
-    accessories[shins] = np.where(near.bone[shins] == Bone.L_SHIN, Label.LEFT_SHOE, Label.RIGHT_SHOE)
-    return skin[near.bone], accessories
+    # Bare arms are in front of whatever they cross more often than not.
+    arm = near.arms.distance * ARM_FIRST < near.trunk.distance
+    flesh = np.where(arm, skin[near.arms.bone], skin[near.trunk.bone])
+    bone, along = near.all.bone, near.all.along
+    accessories = things[bone]
+    accessories[(bone == Bone.HEAD) & (along > 1)] = Label.HAT
+    ankles = np.isin(bone, SHINS) & (along > 0.85)
+    accessories[ankles] = np.where(bone[ankles] == Bone.L_SHIN, Label.LEFT_SHOE, Label.RIGHT_SHOE)
+    return flesh, accessories

@@ -33,16 +33,11 @@ class OutfitSplit(BaseModel):
         le=2,
         description="Where garments of one colour are split: 0 at the shoulders, 1 at the hips.",
     )
-    steepness: float = Field(
-        default=6.0, ge=0, description="Log odds gained by place over one length of the torso."
-    )
-    sure_torso: float = Field(
-        default=0.55, ge=0, le=1, description="The torso down to here is surely upper garment."
-    )
-    sure_thigh: float = Field(
-        default=0.3, ge=0, le=1, description="Thighs from here on are surely lower garment."
-    )
-    colour_clip: float = Field(default=4.0, ge=0, description="Largest log odds that colour alone can give.")
+    steepness: float = Field(default=6.0, ge=0, description="Log odds gained by place over one length of the torso.")
+    sure_torso: float = Field(default=0.55, ge=0, le=1, description="The torso down to here is surely upper garment.")
+    sure_thigh: float = Field(default=0.3, ge=0, le=1, description="Thighs from here on are surely lower garment.")
+    colour_clip: float = Field(default=4.5, ge=0, description="Largest log odds that colour alone can give.")
+    place_clip: float = Field(default=3.5, ge=0, description="Largest log odds that place alone can give.")
     sleeve: float = Field(default=1.0, ge=0, description="Log odds for the upper garment along forearms.")
     smoothing: float = Field(
         default=0.01,
@@ -82,15 +77,15 @@ class OutfitSplit(BaseModel):
         """Log odds of the lower garment from the place on the body alone."""
         trunk, arms = near.trunk, near.arms
         odds = self.steepness * (trunk.along - np.float32(self.waist))
-        odds[trunk.bone == Bone.HEAD] = -self.steepness
+        odds[trunk.bone == Bone.HEAD] = -self.place_clip
         thigh = np.isin(trunk.bone, THIGHS)
         odds[thigh] = (self.steepness * (trunk.along[thigh] + 1 - self.waist)).clip(0.5, None)
-        odds[np.isin(trunk.bone, SHINS + FEET)] = self.steepness
+        odds[np.isin(trunk.bone, SHINS + FEET)] = self.place_clip
         in_arm = arms.distance < np.minimum(1, trunk.distance)
-        odds[in_arm & np.isin(arms.bone, UPPER_ARMS)] = -self.steepness
+        odds[in_arm & np.isin(arms.bone, UPPER_ARMS)] = -self.place_clip
         odds[in_arm & np.isin(arms.bone, FOREARMS)] = -self.sleeve
         odds[in_arm & np.isin(arms.bone, HANDS)] = 0
-        return odds.clip(-self.steepness, self.steepness).astype(np.float32)
+        return odds.clip(-self.place_clip, self.place_clip).astype(np.float32)
 
     def _sure(self, near: BodyMap) -> NDArray[np.uint8]:
         """1 where clothes are surely the upper garment, 2 where surely the lower, 0 elsewhere."""

@@ -1,0 +1,176 @@
+"""The agnostic mask: what a try-on model repaints, hands never among it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from preprocess.body import FOREARMS, SHINS, THIGHS, UPPER_ARMS, Bone, Skeleton, fitting_skeleton
+from preprocess.hand_region import HandRegion
+from schemas.clip import Clip
+from schemas.conditions import Label
+from schemas.manifest import Part
+from schemas.stage import Stage
+
+Mask = NDArray[np.bool_]
+
+ACCESSORIES = (
+    Label.HAT, Label.GLOVE, Label.SUNGLASSES, Label.BAG, Label.LEFT_SHOE, Label.RIGHT_SHOE, Label.SCARF, Label.SOCKS,
+    Label.OTHER,
+)  # fmt: skip
+ARM_LABELS, LEG_LABELS = (Label.LEFT_ARM, Label.RIGHT_ARM), (Label.LEFT_LEG, Label.RIGHT_LEG)
+UPPER_PARTS = (Bone.TORSO, *UPPER_ARMS, *FOREARMS)
+LOWER_PARTS = (*THIGHS, *SHINS)
+
+
+@dataclass(frozen=True)
+class PartRule:
+    """What is repainted and what is kept for one part of the outfit.
+
+    Attributes:
+        garment: labels that are always repainted.
+        body: bones about which the body is repainted.
+        kept: labels of body and other garments that are kept.
+    """
+
+    garment: tuple[Label, ...]
+    body: tuple[Bone, ...]
+    kept: tuple[Label, ...]
+
+
+RULES: dict[Part, PartRule] = {
+    Part.UPPER: PartRule(
+        garment=(Label.UPPER_CLOTHES, Label.COAT, Label.DRESS, Label.JUMPSUITS),
+        body=UPPER_PARTS,
+        kept=(*LEG_LABELS, Label.SKIRT, Label.PANTS),
+    ),
+    Part.LOWER: PartRule(
+        garment=(Label.PANTS, Label.SKIRT, Label.DRESS, Label.JUMPSUITS),
+        body=LOWER_PARTS,
+        kept=(*ARM_LABELS, Label.FACE, Label.TORSO_SKIN, Label.UPPER_CLOTHES, Label.COAT),
+    ),
+    Part.DRESS: PartRule(
+        garment=(Label.UPPER_CLOTHES, Label.COAT, Label.DRESS, Label.JUMPSUITS, Label.PANTS, Label.SKIRT),
+        body=UPPER_PARTS + LOWER_PARTS,
+        kept=(),
+    ),
+    Part.INNER: PartRule(
+        garment=(Label.UPPER_CLOTHES,),
+        body=(Bone.TORSO,),
+        kept=(*LEG_LABELS, Label.DRESS, Label.COAT, Label.SKIRT, Label.PANTS, Label.JUMPSUITS),
+    ),
+    Part.OUTER: PartRule(
+        garment=(Label.COAT,),
+        body=UPPER_PARTS,
+        kept=(*LEG_LABELS, Label.DRESS, Label.PANTS, Label.SKIRT, Label.UPPER_CLOTHES, Label.JUMPSUITS),
+    ),
+}
+"""CatVTON's AutoMasker, by part (facts of its public code; its DensePose parts are bones here)."""
+
+
+class AgnosticMask(Stage):
+    """Marks the pixels that a try-on model repaints for the pair's part.
+
+    Follows CatVTON's AutoMasker and CatV2TON's smoothing over time, with the body taken from the pose instead of
+    DensePose.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("parsing", "pose", "hands")
+    gives: ClassVar[tuple[str, ...]] = ("agnostic_mask",)
+
+    hull: bool = Field(default=True, description="Whether each piece of the mask is widened to its convex hull.")
+    temporal_window: int = Field(default=7, ge=1, le=31, description="Frames that the mask is averaged over.")
+    spatial_window: int = Field(default=15, ge=1, le=101, description="Side in px of the square it is averaged over.")
+    hands: HandRegion = Field(default_factory=HandRegion, description="How hands are marked off.")
+
+    def process(self, clip: Clip) -> None:
+        """Give `agnostic_mask`, (T, H, W) bool, true = repaint."""
+        parsing = clip.artifacts["parsing"]
+        body = fitting_skeleton(clip.artifacts["pose"], (parsing != Label.BACKGROUND) & ~np.isin(parsing, ACCESSORIES))
+        rule = RULES[clip.pair.part]
+        kept = np.stack([self.hands.mask(clip.artifacts["hands"], body, labels, i) for i, labels in enumerate(parsing)])
+        kept |= parsing == Label.FACE
+        garment = np.isin(parsing, rule.garment)
+        raw = np.stack(
+            [
+                self._frame(
+                    labels,
+                    garment[i],
+                    kept[i],
+                    rule,
+                    None if body is None else body_region(body, i, rule.body, labels.shape),
+                )
+                for i, labels in enumerate(parsing)
+            ]
+        )
+        smooth = smooth_mask(raw, spatial=self.spatial_window, temporal=self.temporal_window)
+        clip.artifacts["agnostic_mask"] = (smooth | garment) & ~kept
+
+    def _frame(
+        self, labels: NDArray[np.uint8], garment: Mask, protected: Mask, rule: PartRule, body: Mask | None
+    ) -> Mask:
+        """AutoMasker's steps on one frame."""
+        import cv2
+
+        fine, broad = odd(max(labels.shape) // 250), odd(max(labels.shape) // 25)
+        weak = protected | np.isin(labels, (Label.HAIR, *ACCESSORIES, *rule.kept))
+        area = ~weak & (labels != Label.BACKGROUND)
+        if body is not None:
+            area |= body & (labels != Label.BACKGROUND)
+        area = (hulls(area) if self.hull else area) & ~weak
+        blurred = cv2.GaussianBlur(area.astype(np.uint8) * 255, (broad, broad), 0)
+        area = ((blurred >= 25) | garment) & ~protected
+        area = cv2.dilate(area.astype(np.uint8), np.ones((fine, fine), np.uint8)) > 0
+        return (area | garment) & ~protected
+
+
+def odd(value: int) -> int:
+    """The next odd number from `value` on."""
+    return value + 1 - value % 2
+
+
+def body_region(body: Skeleton, frame: int, bones: tuple[Bone, ...], shape: tuple[int, ...]) -> Mask:
+    """(H, W) bool of `shape`: capsules about `bones`, the torso as the polygon of shoulders and hips."""
+    import cv2
+
+    canvas = np.zeros((-(-shape[0] // 4), -(-shape[1] // 4)), np.uint8)
+    small = body.ends[frame] / 4
+    for bone in bones:
+        if np.isnan(small[bone]).any():
+            continue
+        width = max(1, round(2 * float(body.half_width(bone)[frame]) / 4))
+        points = np.round(small[bone]).astype(np.int32)
+        if bone is Bone.TORSO:
+            corners = small[[Bone.L_UPPER_ARM, Bone.R_UPPER_ARM, Bone.R_THIGH, Bone.L_THIGH], 0]
+            if not np.isnan(corners).any():
+                cv2.fillConvexPoly(canvas, cv2.convexHull(np.round(corners).astype(np.int32)), 1)
+            continue
+        cv2.line(canvas, points[0].tolist(), points[1].tolist(), 1, width)
+    fine = odd(max(shape) // 250)
+    canvas = cv2.dilate(canvas, np.ones((fine, fine), np.uint8), iterations=2)
+    return np.kron(canvas, np.ones((4, 4), np.uint8))[: shape[0], : shape[1]] > 0
+
+
+def hulls(mask: Mask) -> Mask:
+    """`mask` with each piece widened to its convex hull."""
+    import cv2
+
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_TC89_KCOS)
+    canvas = np.zeros(mask.shape, np.uint8)
+    for contour in contours:
+        cv2.fillConvexPoly(canvas, cv2.convexHull(contour), 1)
+    return canvas > 0
+
+
+def smooth_mask(mask: Mask, *, spatial: int, temporal: int) -> Mask:
+    """(T, H, W) bool: mean over a square, then over time (the ends repeated), kept from a half on."""
+    import cv2
+    from scipy.ndimage import uniform_filter1d
+
+    blurred = np.stack([cv2.blur(frame.astype(np.uint8) * 255, (spatial, spatial)) for frame in mask])
+    mean = uniform_filter1d(blurred, temporal, axis=0, output=np.float32, mode="nearest")
+    return mean > 127.5
