@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.mediapipe_tasks import BODY_LANDMARKS, Body, BodyModel, Hand, HandModel
-from preprocess.person import HIPS, SHOULDERS, Boxes, Sighting, body_box, distinct, overlap, presenter
+from preprocess.person import HIPS, SHOULDERS, Boxes, Sighting, body_box, distinct, overlap, presenter, torso_length
 
 TORSO = (*SHOULDERS, *HIPS)
 SHORTEST_TORSO = 0.3
@@ -65,8 +65,8 @@ class BodyTrack:
 def look_for_people(images: NDArray[np.uint8], *, every: int, most: int) -> list[Sighting]:
     """People in every `every`-th of (T, H, W, 3) uint8 RGB images, and in the last one.
 
-    The body model takes a hand close to the camera for a body. So hands are looked for, too, and a body whose
-    whole torso lies within one hand is not believed.
+    The body model takes a hand close to the camera for a body. So hands are looked for, too, and such a body is not
+    believed; nor is one guessed outside the picture.
     """
     height, width = images.shape[1:3]
     body_model, hand_model = BodyModel(most=most), HandModel(most=2)
@@ -76,7 +76,9 @@ def look_for_people(images: NDArray[np.uint8], *, every: int, most: int) -> list
             bodies = body_model(images[frame])
             hands = hand_model(images[frame]) if bodies else []
             boxes = [
-                body_box(body, width, height) for body in bodies if not any(_is_hand(body, hand) for hand in hands)
+                body_box(body, width, height)
+                for body in bodies
+                if _in_frame(body, width, height) and not any(_is_hand(body, hand) for hand in hands)
             ]
             sightings.append(Sighting(frame, distinct(np.reshape(boxes, (-1, 4)))))
         return sightings
@@ -105,10 +107,18 @@ def follow_body(images: NDArray[np.uint8], sightings: Sequence[Sighting], *, mar
 
 
 def _is_hand(body: Body, hand: Hand) -> bool:
-    torso = body.points[list(TORSO)]
+    """Whether a body was made out in a close hand: its hips lie on a hand that is nearly as large as its torso."""
     low, high = hand.joints.min(0), hand.joints.max(0)
-    slack = 0.1 * (high - low)
-    return bool(((torso >= low - slack) & (torso <= high + slack)).all())
+    spare = 0.25 * (high - low)
+    hips = body.points[list(HIPS)]
+    within = ((hips >= low - spare) & (hips <= high + spare)).all()
+    return bool(within) and float((high - low).max()) >= 0.8 * torso_length(body.points)
+
+
+def _in_frame(body: Body, width: int, height: int) -> bool:
+    """Whether the middle of the torso is in the picture."""
+    x, y = body.points[list(TORSO)].mean(0)
+    return bool(0 <= x < width and 0 <= y < height)
 
 
 def _region(boxes: Boxes, width: int, height: int, margin: float) -> tuple[slice, slice]:

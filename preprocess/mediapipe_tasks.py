@@ -118,8 +118,7 @@ class HandModel:
         return [
             Hand(
                 score=float(side[0].score),
-                # The model names sides as in a mirror: https://ai.google.dev/edge/mediapipe/solutions/vision/hand_landmarker
-                is_right=side[0].category_name == "Left",
+                is_right=side[0].category_name == "Right",
                 joints=_pixels(joints, image),
                 world=_metres(world),
             )
