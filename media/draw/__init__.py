@@ -2,7 +2,7 @@
 
 from media.draw.hands import hand_picture
 from media.draw.overlay import agnostic, densepose_picture, paste, tint
-from media.draw.skeleton import skeleton
+from media.draw.skeleton import VISIBLE, skeleton
 from media.draw.timeline import timeline
 
-__all__ = ["agnostic", "densepose_picture", "hand_picture", "paste", "skeleton", "timeline", "tint"]
+__all__ = ["VISIBLE", "agnostic", "densepose_picture", "hand_picture", "paste", "skeleton", "timeline", "tint"]

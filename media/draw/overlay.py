@@ -76,6 +76,4 @@ def paste(image: UInt8, picture: UInt8, *, opacity: float = 1.0) -> UInt8:
 
 def _same_size(images: UInt8, mask: Bool) -> None:
     if images.shape[:-1] != mask.shape:
-        raise ArtifactError(
-            f"images have shape {images.shape}, the mask {mask.shape}", allowed=str(images.shape[:-1])
-        )
+        raise ArtifactError(f"images have shape {images.shape}, the mask {mask.shape}", allowed=str(images.shape[:-1]))

@@ -38,9 +38,7 @@ _FINGER_COLOURS = tuple(tuple(255 * c for c in colorsys.hsv_to_rgb(i / 20, 1, 1)
 _FAR = 30_000  # OpenCV's fixed-point drawing overflows beyond; such points are far outside any frame
 
 
-def skeleton(
-    keypoints: NDArray[np.floating], scores: NDArray[np.floating], *, height: int, width: int
-) -> UInt8:
+def skeleton(keypoints: NDArray[np.floating], scores: NDArray[np.floating], *, height: int, width: int) -> UInt8:
     """Body, hands and face of one or more people on black; feet are not drawn.
 
     Args:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's hues, told apart with any colour vision (https://jfly.uni-koeln.de/color/), dark enough for
 # white words.
-PALETTE = ((0, 114, 178), (190, 84, 0), (0, 128, 93), (166, 84, 129), (140, 98, 0), (70, 86, 110))
-_INK, _FAINT, _CURVE, _PAPER = (40, 44, 52), (214, 218, 224), (120, 128, 140), (255, 255, 255)
+PALETTE = ((0, 114, 178), (190, 84, 0), (0, 128, 93), (166, 84, 129), (140, 98, 0), (98, 70, 160))
+CURVE = (120, 128, 140)
+_INK, _FAINT, _PAPER = (40, 44, 52), (214, 218, 224), (255, 255, 255)
 _TICK_EVERY = (1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2000, 5000)
 
 
@@ -45,10 +46,12 @@ def timeline(
     draw.font = ImageFont.load_default(size=text_size)
     frames = max(1, len(annotation.labels))
     strip = _Strip(draw, frames=frames, width=width, height=height, text_size=text_size)
-    strip.ticks(marks)
     strip.curve(annotation.probabilities)
+    strip.ticks(marks)
     for action in annotation.actions:
         strip.action(action)
+    if not annotation.actions:
+        draw.text((0, 3), "no interaction", fill=CURVE)
     return np.asarray(image)
 
 
@@ -76,7 +79,6 @@ class _Strip:
 
     def ticks(self, marks: Sequence[int]) -> None:
         self.draw.line([(0, self.bottom), (self.width, self.bottom)], fill=_INK)
-        self.draw.line([(0, self.top), (self.width, self.top)], fill=_FAINT)
         room = self.draw.textlength("00000")
         step = next((every for every in _TICK_EVERY if self.x(every) >= room), _TICK_EVERY[-1])
         for frame in range(0, self.frames, step):
@@ -92,12 +94,13 @@ class _Strip:
             )
 
     def curve(self, probabilities: Sequence[float]) -> None:
-        reach = self.bottom - self.top
-        points = [(self.x(i + 0.5), self.bottom - p * reach) for i, p in enumerate(probabilities)]
-        if len(points) == 1:  # a line needs two ends
-            points = [(0, points[0][1]), (self.width, points[0][1])]
-        if points:
-            self.draw.line(points, fill=_CURVE, width=2, joint="curve")
+        if not probabilities:
+            return
+        heights = [self.bottom - p * (self.bottom - self.top) for p in probabilities]
+        points = [(self.x(i + 0.5), y) for i, y in enumerate(heights)]
+        points = [(0, heights[0]), *points, (self.width, heights[-1])]
+        self.draw.polygon([(0, self.bottom), *points, (self.width, self.bottom)], fill=_FAINT)
+        self.draw.line(points, fill=CURVE, width=2, joint="curve")
 
     def action(self, action: ActionCaption) -> None:
         colour = category_colour(action.category)
