@@ -197,7 +197,8 @@ def _process_checked(stage: Stage, clip: Clip) -> None:
     key = clip.key
     stage.process_batch([clip])
     if clip.key != key:
-        raise StageError(f"returned the clip under another key, {clip.key!r}", where=f"{stage.name}, {key}")
+        wrong, clip.key = clip.key, key
+        raise StageError(f"returned the clip under another key, {wrong!r}", where=f"{stage.name}, {key}")
     for name in stage.gives:
         if name in clip.artifacts:
             artifacts.check(name, clip.artifacts[name], clip)

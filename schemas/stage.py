@@ -30,6 +30,9 @@ class Resources(BaseModel):
     memory_mb: int = Field(default=0, ge=0, description="Memory that Ray reserves, in MB; 0 reserves none.")
     custom: dict[str, float] = Field(default_factory=dict, description="Custom Ray resources.")
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
 
 class Stage(BaseModel):
     """One step of the chain. Subclass it, declare fields, `needs` and `gives`, and write `process`.

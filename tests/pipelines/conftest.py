@@ -1,0 +1,86 @@
+"""One small Ray cluster for the tests of the pipelines, small recordings, and builds of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.build import Summary, build, ray_cluster
+from pipelines.configure import merge_config
+from schemas.config import BuildConfig, RunConfig
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    with ray_cluster(RunConfig()):
+        yield
+
+
+def write_video(path: Path, *, seconds: float = 2.0, brightness: int = 120, fps: int = 24) -> Path:
+    """A moving pattern around a mean `brightness`, 160x120."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "18", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        y, x = np.mgrid[0:120, 0:160]
+        for index in range(round(seconds * fps)):
+            wave = 60 * np.sin((x + 2 * index) / 9) * np.cos(y / 11)
+            gray = np.clip(brightness + wave, 0, 255).astype(np.uint8)
+            picture = av.VideoFrame.from_ndarray(np.repeat(gray[:, :, None], 3, axis=2), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+class Job:
+    """A folder with recordings, a manifest over them, and builds of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, pair_id: str, video: str | None = None, **fields: Any) -> None:
+        self.rows.append(
+            {"pair_id": pair_id, "video": video or f"{pair_id}.mp4", "garment": None, "part": "upper", **fields}
+        )
+
+    def record(self, pair_id: str, *, brightness: int = 120, seconds: float = 2.0, **fields: Any) -> None:
+        write_video(self.folder / f"{pair_id}.mp4", brightness=brightness, seconds=seconds)
+        self.add(pair_id, **fields)
+
+    def config(self, out: str = "out", **values: Any) -> BuildConfig:
+        (self.folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        given = {
+            "manifest": str(self.folder / "manifest.jsonl"),
+            "output": str(self.folder / out),
+            "tier": "none",
+            "ingest": {"detector": "pyscenedetect", "min_seconds": 1.0, "max_seconds": 4.0},
+            **values,
+        }
+        return merge_config(given, (), where="test")
+
+    def build(self, out: str = "out", **values: Any) -> Summary:
+        return build(self.config(out, **values))
+
+    def decisions(self, out: str = "out") -> list[dict[str, Any]]:
+        return pq.read_table(self.folder / out / "decisions.parquet").to_pylist()
+
+    def verdicts(self, out: str = "out") -> dict[str, str]:
+        return {row["key"]: row["verdict"] for row in self.decisions(out)}
+
+    def shards(self, out: str = "out") -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted((self.folder / out / "shards").glob("*.tar"))}
+
+
+@pytest.fixture()
+def job(tmp_path: Path, cluster: None) -> Job:
+    return Job(tmp_path)
+
+

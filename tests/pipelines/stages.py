@@ -1,0 +1,74 @@
+"""Stages that misbehave, for the tests of the engine."""
+
+from __future__ import annotations
+
+import os
+
+import media
+from schemas.clip import Clip
+from schemas.metrics import Metric
+from schemas.stage import Filter, Stage
+
+
+class Brightness(Filter):
+    metrics = {"brightness": Metric("mean luma", "0..255", (0, 255))}
+
+    def measure(self, clip: Clip) -> dict[str, float]:
+        return {"brightness": media.frames(clip, fps=2, height=32).images.mean()}
+
+
+class Counted(Filter):
+    """Leaves a file for every clip it measures."""
+
+    folder: str
+    salt: int = 0
+    metrics = {"counted": Metric("always one", "count", (0, 1))}
+
+    def measure(self, clip: Clip) -> dict[str, float]:
+        with open(os.path.join(self.folder, clip.key), "a") as stream:
+            stream.write("x")
+        return {"counted": 1.0}
+
+
+class Misbehaves(Stage):
+    """Does `how` to the clips of `pair_id`."""
+
+    pair_id: str
+    how: str
+
+    def process(self, clip: Clip) -> None:
+        if clip.pair.pair_id != self.pair_id:
+            return
+        if self.how == "raise":
+            raise RuntimeError("no luck today")
+        if self.how == "exit":
+            os._exit(7)
+        if self.how == "rename":
+            clip.key = "somebody-00000000"
+
+
+class WrongShape(Stage):
+    gives = ("source_pts",)
+
+    def process(self, clip: Clip) -> None:
+        clip.artifacts["source_pts"] = clip.artifacts["source_pts"][:-1]
+
+
+class NotFinite(Filter):
+    metrics = {"nan": Metric("not a number", "", (None, None))}
+
+    def measure(self, clip: Clip) -> dict[str, float]:
+        return {"nan": float("nan")}
+
+
+class NeedsPose(Stage):
+    needs = ("video", "pose")
+
+    def process(self, clip: Clip) -> None: ...
+
+
+class CannotSetUp(Stage):
+    def setup(self) -> None:
+        raise MemoryError("the model does not fit")
+
+    def process(self, clip: Clip) -> None: ...
