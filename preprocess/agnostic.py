@@ -82,7 +82,13 @@ class AgnosticMask(Stage):
     needs: ClassVar[tuple[str, ...]] = ("parsing", "pose", "hands")
     gives: ClassVar[tuple[str, ...]] = ("agnostic_mask",)
 
-    hull: bool = Field(default=True, description="Whether each piece of the mask is widened to its convex hull.")
+    hull: bool = Field(
+        default=False,
+        description="Whether each piece of the mask is widened to its convex hull, as AutoMasker does.",
+    )
+    reach: float = Field(
+        default=0.007, ge=0, le=0.2, description="Room around garment and body, over the longer side of the frame."
+    )
     temporal_window: int = Field(default=7, ge=1, le=31, description="Frames that the mask is averaged over.")
     spatial_window: int = Field(default=15, ge=1, le=101, description="Side in px of the square it is averaged over.")
     hands: HandRegion = Field(default_factory=HandRegion, description="How hands are marked off.")
@@ -121,11 +127,18 @@ class AgnosticMask(Stage):
         area = ~weak & (labels != Label.BACKGROUND)
         if body is not None:
             area |= body & (labels != Label.BACKGROUND)
-        area = (hulls(area) if self.hull else area) & ~weak
+        area = hulls(area) if self.hull else area
+        area = _dilate(area, 2 * round(self.reach * max(labels.shape)) + 1) & ~weak
         blurred = cv2.GaussianBlur(area.astype(np.uint8) * 255, (broad, broad), 0)
         area = ((blurred >= 25) | garment) & ~protected
-        area = cv2.dilate(area.astype(np.uint8), np.ones((fine, fine), np.uint8)) > 0
+        area = _dilate(area, fine)
         return (area | garment) & ~protected
+
+
+def _dilate(mask: Mask, side: int) -> Mask:
+    import cv2
+
+    return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) > 0
 
 
 def odd(value: int) -> int:

@@ -29,12 +29,12 @@ class HandRegion(BaseModel):
     sure_score: float = Field(
         default=0.5, ge=0, le=1, description="Hands scored lower have no such core: skin must be seen as well."
     )
-    reach: float = Field(default=0.3, ge=0, description="Skin this far from a finger's line is hand too.")
+    reach: float = Field(default=0.45, ge=0, description="Skin this far from a finger's line is hand too.")
     beyond_wrist: float = Field(
         default=0.4, ge=0, description="Where no joints are known: length of the hand, over the torso's."
     )
     spread: float = Field(default=0.17, ge=0, description="There, half its width, over the torso's length.")
-    rim: float = Field(default=0.006, ge=0, description="Widening of the region's edge, over the longer side.")
+    rim: float = Field(default=0.004, ge=0, description="Widening of the region's edge, over the longer side.")
 
     def mask(self, hands: Hands, body: Skeleton | None, labels: NDArray[np.uint8], frame: int) -> NDArray[np.bool_]:
         """(H, W) bool of one frame, whose `labels` (H, W) are the parsing's."""
