@@ -66,31 +66,19 @@ class BurnedInText(Filter):
         """Read a few samples."""
         pictures = samples(clip).images
         gap = min(round(self.still_seconds * SAMPLE_FPS), len(pictures) - 1)
-        return {
-            "text_share": float(
-                np.mean(
-                    [
-                        self._overlaid(
-                            self._reading_size(pictures[i]),
-                            [
-                                self._reading_size(pictures[j])
-                                for j in {i - gap, i + gap} - {i}
-                                if 0 <= j < len(pictures)
-                            ],
-                        )
-                        for i in spread(len(pictures), self.count)
-                    ]
-                )
-            )
-        }
+        shares = []
+        for i in spread(len(pictures), self.count):
+            others = [j for j in {i - gap, i + gap} - {i} if 0 <= j < len(pictures)]
+            shares.append(self._overlaid(self._fit(pictures[i]), [self._fit(pictures[j]) for j in others]))
+        return {"text_share": float(np.mean(shares))}
 
-    def _reading_size(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _fit(self, picture: NDArray[np.uint8]) -> NDArray[Any]:
         import cv2
 
         scale = min(1.0, self.side / max(picture.shape[:2]))
         return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
-    def _overlaid(self, picture: NDArray[np.uint8], others: list[NDArray[np.uint8]]) -> float:
+    def _overlaid(self, picture: NDArray[Any], others: list[NDArray[Any]]) -> float:
         """Share of `picture` under lines of text that at least one of `others` shows at the same place."""
         import cv2
 
@@ -100,7 +88,7 @@ class BurnedInText(Filter):
                 cv2.fillPoly(covered, [line.round().astype(np.int32)], 1)
         return float(covered.mean())
 
-    def _lines(self, picture: NDArray[np.uint8]) -> list[Polygon]:
+    def _lines(self, picture: NDArray[Any]) -> list[Polygon]:
         """Quadrilaterals (4, 2), x y in px, around lines of believable text."""
         import cv2
 
@@ -115,7 +103,7 @@ class BurnedInText(Filter):
         ]
 
 
-def _correlation(picture: NDArray[np.uint8], other: NDArray[np.uint8], line: Polygon) -> float:
+def _correlation(picture: NDArray[Any], other: NDArray[Any], line: Polygon) -> float:
     """Normalised correlation of two pictures inside the line's upright box, -1..1."""
     import cv2
 
