@@ -9,13 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.mediapipe_tasks import BODY_LANDMARKS, Body, BodyModel, Hand, HandModel
-from preprocess.person import HIPS, SHOULDERS, Boxes, Sighting, body_box, distinct, overlap, presenter, torso_length
+from preprocess.person import (
+    HIPS,
+    SHOULDERS,
+    Boxes,
+    Sighting,
+    as_boxes,
+    body_box,
+    distinct,
+    nearest_looks,
+    overlap,
+    presenter,
+    torso_length,
+)
 
 TORSO = (*SHOULDERS, *HIPS)
 SHORTEST_TORSO = 0.3
 """Metres; the model gives crumpled bodies where it sees none."""
 AGREE = 0.25
 """Two looks at one body agree if their torsos lie less than this share of the torso's length apart."""
+SAME = 0.3
+"""Least overlap of two boxes that show the same thing a moment apart."""
 STEADY_SIZE = (0.6, 1.6)
 """A followed body's size in px per metre, as a multiple of its median through the clip."""
 
@@ -73,14 +87,14 @@ def look_for_people(images: NDArray[np.uint8], *, every: int, most: int) -> list
     try:
         sightings = []
         for frame in sorted({*range(0, len(images), every), len(images) - 1}):
-            bodies = body_model(images[frame])
+            bodies = [body for body in body_model(images[frame]) if _in_frame(body, width, height)]
             hands = hand_model(images[frame]) if bodies else []
-            boxes = [
-                body_box(body, width, height)
-                for body in bodies
-                if _in_frame(body, width, height) and not any(_is_hand(body, hand) for hand in hands)
-            ]
-            sightings.append(Sighting(frame, distinct(np.reshape(boxes, (-1, 4)))))
+            people: list[Boxes] = []
+            mistakes: list[Boxes] = []
+            for body in bodies:
+                mistaken = any(_is_hand(body, hand) for hand in hands)
+                (mistakes if mistaken else people).append(body_box(body, width, height))
+            sightings.append(Sighting(frame, distinct(as_boxes(people)), as_boxes(mistakes)))
         return sightings
     finally:
         body_model.close()
@@ -103,7 +117,8 @@ def follow_body(images: NDArray[np.uint8], sightings: Sequence[Sighting], *, mar
     most = max(1, *(_inside(sighting.boxes, region) for sighting in sightings))
     forwards = _follow(images, range(frames), region, expected, most)
     backwards = _follow(images, range(frames - 1, -1, -1), region, expected, most)
-    return _steady(_merge(forwards, backwards, expected))
+    track = _steady(_merge(forwards, backwards, expected))
+    return track.where(~_mistaken(track, sightings, width, height))
 
 
 def _is_hand(body: Body, hand: Hand) -> bool:
@@ -119,6 +134,16 @@ def _in_frame(body: Body, width: int, height: int) -> bool:
     """Whether the middle of the torso is in the picture."""
     x, y = body.points[list(TORSO)].mean(0)
     return bool(0 <= x < width and 0 <= y < height)
+
+
+def _mistaken(track: BodyTrack, sightings: Sequence[Sighting], width: int, height: int) -> NDArray[np.bool_]:
+    """(T,) whether what is followed is, at the nearest look for people, a hand taken for a body."""
+    mistaken = np.zeros(len(track.present), bool)
+    for frame, look in enumerate(nearest_looks(sightings, len(track.present))):
+        if track.present[frame] and len(look.mistakes):
+            box = body_box(track.at(frame), width, height)
+            mistaken[frame] = overlap(look.mistakes, box).max() >= SAME
+    return mistaken
 
 
 def _region(boxes: Boxes, width: int, height: int, margin: float) -> tuple[slice, slice]:

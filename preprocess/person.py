@@ -20,10 +20,29 @@ CLEARLY_SEEN = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """People seen in one frame: `boxes` (P, 4) float64, x0 y0 x1 y1 in px."""
+    """What one look for people found.
+
+    Attributes:
+        frame: index of the frame looked at.
+        boxes: (P, 4) float64, x0 y0 x1 y1 in px, around each person.
+        mistakes: (M, 4) float64, around what only looked like a person.
+
+    """
 
     frame: int
     boxes: Boxes
+    mistakes: Boxes
+
+
+def as_boxes(boxes: Sequence[Boxes]) -> Boxes:
+    """(N, 4) array of N boxes, also where there are none."""
+    return np.reshape(np.asarray(boxes, float), (-1, 4))
+
+
+def nearest_looks(sightings: Sequence[Sighting], frames: int) -> list[Sighting]:
+    """For each of `frames` frames, the look for people nearest in time."""
+    times = np.array([sighting.frame for sighting in sightings])
+    return [sightings[int(np.abs(times - frame).argmin())] for frame in range(frames)]
 
 
 def body_box(body: Body, width: int, height: int) -> Boxes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from preprocess.body_track import BodyTrack
-from preprocess.person import Sighting, body_box
+from preprocess.person import Sighting, body_box, nearest_looks
 from schemas.body import HAND_START
 from schemas.conditions import HAND_POINTS, POSE_POINTS, Hands, PersonTrack, Pose
 
@@ -55,9 +55,7 @@ def person_track(track: BodyTrack, sightings: Sequence[Sighting], *, width: int,
             boxes[frame] = body_box(track.at(frame), width, height)
     seen = track.present & ((boxes[:, 2:] - boxes[:, :2]).min(1) > 0)
     boxes[~seen] = 0
-    times = np.array([sighting.frame for sighting in sightings])
-    nearest = np.abs(np.arange(frames)[:, None] - times).argmin(1)
-    counts = np.array([len(sighting.boxes) for sighting in sightings])[nearest]
+    counts = np.array([len(look.boxes) for look in nearest_looks(sightings, frames)], int)
     return PersonTrack(
         boxes=boxes,
         scores=np.where(seen, track.visibility.mean(1), 0).astype(np.float32),
