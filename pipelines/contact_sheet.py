@@ -53,6 +53,7 @@ def contact_sheet(
 
     Raises:
         DatasetError: the dataset is absent, empty or damaged, or lacks one of the keys.
+
     """
     index = read_index(os.fspath(dataset))
     rows = [_row(entry) for entry in _chosen(index, samples)]

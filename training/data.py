@@ -53,6 +53,7 @@ class InteractDataset(IterableDataset[Sample]):
         DatasetError: the dataset is not there or empty, or (when iterated) a sample of it is damaged; names
             shard and key.
         ConfigError: an argument that cannot be.
+
     """
 
     def __init__(

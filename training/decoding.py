@@ -33,6 +33,7 @@ class SampleDecoder:
 
     Raises:
         ConfigError: a value that cannot be.
+
     """
 
     frames: int | None = None
@@ -56,6 +57,7 @@ class SampleDecoder:
 
         Raises:
             DatasetError: a member is missing, does not decode, or does not fit the others.
+
         """
         stored = StoredSample(members, where, self.backend)
         annotation: Annotation = stored.artifact("annotation")

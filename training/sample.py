@@ -95,6 +95,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
     Raises:
         ConfigError: the samples differ in picture size, or there is none.
+
     """
     if not samples:
         raise ConfigError("a batch of no samples", allowed="one sample and more")

@@ -68,6 +68,7 @@ def read_index(dataset: str, *, split: str | None = None) -> ShardIndex:
 
     Raises:
         DatasetError: there is no such dataset, its index is damaged, or the split is empty.
+
     """
     root = dataset.rstrip("/")
     url = f"{root}/{INDEX}"
@@ -95,6 +96,7 @@ def scan_shards(shards: Sequence[str]) -> ShardIndex:
 
     Raises:
         DatasetError: a shard is absent or no tar, or none holds a sample.
+
     """
     rows: dict[str, list[Any]] = {"key": [], "shard": [], "offset": []}
     for shard in shards:
@@ -120,6 +122,7 @@ def read_members(entry: Entry) -> dict[str, bytes]:
 
     Raises:
         DatasetError: the shard is absent, damaged there, or holds another sample at that offset.
+
     """
     try:
         filesystem, path = fsspec.core.url_to_fs(entry.shard)

@@ -23,6 +23,7 @@ class StoredSample:
         members: name after the key → bytes, e.g. "pose.npz".
         where: shard and key, for errors.
         backend: decoder of the video, see `media.open_reader`.
+
     """
 
     members: Mapping[str, bytes]
@@ -46,6 +47,7 @@ class StoredSample:
 
         Raises:
             DatasetError: the video is missing, damaged, or of another length.
+
         """
 
         def decode(data: bytes) -> UInt8:

@@ -51,6 +51,7 @@ def hand_picture(
 
     Raises:
         ArtifactError: the arrays are not of these shapes.
+
     """
     expected = ((2, HAND_POINTS, 2), (2, HAND_POINTS, 3), (2,))
     shapes = (joints_2d.shape, joints_3d.shape, scores.shape)

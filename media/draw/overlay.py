@@ -19,6 +19,7 @@ def agnostic(images: UInt8, mask: Bool, *, fill: int = AGNOSTIC_FILL) -> UInt8:
 
     Raises:
         ArtifactError: mask and images differ in size.
+
     """
     _same_size(images, mask)
     return np.where(mask[..., None], np.uint8(fill), images)
@@ -31,6 +32,7 @@ def densepose_picture(parts: UInt8) -> UInt8:
 
     Raises:
         ArtifactError: an index is above 24.
+
     """
     if parts.size and int(parts.max()) > DENSEPOSE_PARTS:
         raise ArtifactError(f"densepose holds part {int(parts.max())}", allowed=f"0..{DENSEPOSE_PARTS}")
@@ -51,6 +53,7 @@ def tint(
 
     Raises:
         ArtifactError: mask and image differ in size.
+
     """
     _same_size(image, mask)
     tinted = image.copy()
@@ -66,6 +69,7 @@ def paste(image: UInt8, picture: UInt8, *, opacity: float = 1.0) -> UInt8:
 
     Raises:
         ArtifactError: the two differ in size.
+
     """
     drawn = np.asarray(picture.any(axis=-1))
     _same_size(image, drawn)

@@ -52,6 +52,7 @@ def skeleton(keypoints: NDArray[np.floating], scores: NDArray[np.floating], *, h
 
     Raises:
         ArtifactError: the arrays are not of these shapes.
+
     """
     if keypoints.shape[-2:] != (POSE_POINTS, 2) or keypoints.ndim > 3 or scores.shape != keypoints.shape[:-1]:
         raise ArtifactError(

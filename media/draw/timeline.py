@@ -38,6 +38,7 @@ def timeline(
 
     Returns:
         (height, width, 3) uint8 RGB on white.
+
     """
     from PIL import Image, ImageDraw, ImageFont
 

@@ -49,9 +49,10 @@ def artifacts(*, frames: int = 6, height: int = 64, width: int = 48, grey: int =
     fingers = np.stack([np.linspace(0, 0.08, 21), np.linspace(0, 0.09, 21), np.zeros(21)], -1)
     joints = np.broadcast_to(fingers, (frames, 2, 21, 3)).astype(np.float32)
     labels = tuple(2 <= t <= 4 for t in range(frames))
-    last = min(4, frames - 1)
     hem, words = DEFAULT_CATEGORIES[1], "adjusts the hem with the left hand"
-    action = ActionCaption(category=hem, caption=words, start_frame=2, end_frame=last)
+    actions = (
+        [ActionCaption(category=hem, caption=words, start_frame=2, end_frame=min(4, frames - 1))] if frames > 2 else []
+    )
     return {
         "video": mp4(images),
         "garment": np.full((40, 30, 3), grey, np.uint8),
@@ -61,7 +62,7 @@ def artifacts(*, frames: int = 6, height: int = 64, width: int = 48, grey: int =
         "agnostic_mask": mask,
         "annotation": Annotation(
             global_caption="A person stands and adjusts the hem.",
-            actions=(action,) if frames > 2 else (),
+            actions=tuple(actions),
             probabilities=tuple(0.9 if label else 0.1 for label in labels),
             labels=labels,
             labeller="test",
@@ -104,8 +105,8 @@ class DatasetBuilder:
     rows: list[dict[str, Any]] = field(default_factory=list)
     shards: list[str] = field(default_factory=list)
 
-    def shard(self, samples: dict[str, dict[str, bytes]], *, split: str = "train") -> Path:
-        """Write one shard of key → members, and note its rows."""
+    def shard(self, samples: dict[str, dict[str, bytes]], *, split: str = "train", **columns: Any) -> Path:
+        """Write one shard of key → members, and note its rows, with further `columns` of the index."""
         number = sum(name.startswith(f"shards/{split}-") for name in self.shards)
         name = f"shards/{split}-{number:06d}.tar"
         self.shards.append(name)
@@ -113,7 +114,7 @@ class DatasetBuilder:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
             for key, content in sorted(samples.items()):
-                self.rows.append({"key": key, "shard": name, "offset": tar.offset, "split": split})
+                self.rows.append({"key": key, "shard": name, "offset": tar.offset, "split": split, **columns})
                 for member, data in sorted(content.items()):
                     info = tarfile.TarInfo(f"{key}.{member}")
                     info.size = len(data)
@@ -137,6 +138,11 @@ def write_dataset(out: Path, counts: list[int], *, test: int = 0, frames: int = 
     left = list(keys)
     for split, count in [*(("train", count) for count in counts), *((("test", test),) if test else ())]:
         chosen, left = left[:count], left[count:]
-        builder.shard({key: members(shared, key=key) for key in chosen}, split=split)
+        builder.shard(
+            {key: members(shared, key=key) for key in chosen},
+            split=split,
+            frames=frames,
+            global_caption="A person stands.",
+        )
     builder.index()
     return keys
