@@ -24,6 +24,7 @@ class Entry:
         group: "embedded" for models of the embedded tier, "demo" for sample videos.
         places: where it can be had, tried in this order.
         installed: package and file under it, as "package/file", where a Python package brings the file along.
+
     """
 
     name: str
@@ -46,6 +47,7 @@ class Status:
         path: the verified file, or None.
         faults: why each file that was found is not it; empty with no `path` means that there is none.
         source: after a pull, the place that the file came from; None if it was there before.
+
     """
 
     entry: Entry

@@ -38,6 +38,7 @@ class Registry:
     Args:
         entries: the files known.
         folder: called each time the folder is needed, so that the environment may change.
+
     """
 
     def __init__(self, entries: Iterable[Entry], folder: Callable[[], Path] = default_folder) -> None:
@@ -68,6 +69,7 @@ class Registry:
 
         Raises:
             WeightsError: the name is unknown, or the file is absent or not the bytes that the registry names.
+
         """
         status = self._status(self.entry(name))
         if status.path is None:
@@ -92,6 +94,7 @@ class Registry:
         Raises:
             WeightsError: a name is unknown, or some entries could be had from none of their places; says
                 what each place answered.
+
         """
         found = [self._status(entry) for entry in self._select(names)]
         if all(status.ok for status in found):

@@ -1,0 +1,221 @@
+"""Validate a written dataset: `vvt validate OUT`. Every byte is read, every member decoded, every video played."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from pipelines import urls
+from pipelines.validate_shard import Problem, ShardReport, check_shard
+from schemas.artifacts import ARTIFACTS
+from schemas.errors import DatasetError
+from schemas.tables import META_MEMBER, SCHEMA_VERSION, index_schema
+
+DATASET, INDEX = "dataset.json", "index.parquet"
+REQUIRED = {META_MEMBER, *(kind.member for kind in ARTIFACTS.values() if kind.shared and kind.required)}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was read, and all that is wrong with it."""
+
+    shards: int
+    samples: int
+    members: int
+    frames: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+class _Shard(BaseModel):
+    name: str
+    split: str
+    size: int
+    sha256: str
+    samples: int
+
+
+class _Split(BaseModel):
+    samples: int
+
+
+class _Dataset(BaseModel):
+    """What `dataset.json` promises; what else it says is for people."""
+
+    schema_version: int
+    splits: dict[str, _Split]
+    members: list[str]
+    shards: list[_Shard]
+
+
+def validate(out: str, *, workers: int | None = None) -> Report:
+    """Check the dataset at `out` (folder or fsspec URL) against what it says of itself and against the schema.
+
+    Every shard named is there, with its size and sha256; every sample of the index is in its shard at its offset, and
+    no other is; every member is there, has its size and sha256, decodes by its codec and fits its clip; every video
+    decodes to the frames, size and constant rate that its record says; index, annotation and record agree; no sample
+    is there twice, and no group, recording or sample is in both splits.
+
+    Args:
+        out: what `vvt build` wrote.
+        workers: shards read at once; each holds one sample in memory. None: one a core.
+
+    Raises:
+        DatasetError: there is no dataset, or it is of another version.
+
+    """
+    dataset = _read_dataset(out)
+    rows = _read_index(out)
+    by_shard: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_shard[row["shard"]].append(row)
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        reports = list(
+            pool.map(
+                lambda shard: check_shard(
+                    urls.join(out, shard.name),
+                    by_shard[shard.name],
+                    name=shard.name,
+                    size=shard.size,
+                    sha256=shard.sha256,
+                    required=frozenset(REQUIRED & {*dataset.members}),
+                ),
+                dataset.shards,
+            )
+        )
+    problems = [
+        *_check_description(dataset),
+        *_check_files(out, dataset),
+        *_check_counts(dataset, rows),
+        *_check_keys(rows),
+        *_check_groups(rows, reports),
+        *(problem for report in reports for problem in report.problems),
+    ]
+    return Report(
+        shards=len(dataset.shards),
+        samples=sum(report.samples for report in reports),
+        members=sum(report.members for report in reports),
+        frames=sum(report.frames for report in reports),
+        problems=tuple(problems),
+    )
+
+
+def _read_dataset(out: str) -> _Dataset:
+    url = urls.join(out, DATASET)
+    data = urls.read(url)
+    if data is None:
+        raise DatasetError("there is no dataset, or it was never finished", where=url, remedy="Run `vvt build`.")
+    try:
+        described = json.loads(data)
+        version = described["schema_version"]
+        if version == SCHEMA_VERSION:
+            return _Dataset.model_validate(described)
+    except (ValueError, TypeError, KeyError, ValidationError) as error:
+        raise DatasetError(f"this describes no dataset: {error}", where=url, remedy="Build it anew.") from error
+    raise DatasetError(
+        f"the dataset has schema version {version}", where=url, allowed=str(SCHEMA_VERSION), remedy="Build it anew."
+    )
+
+
+def _read_index(out: str) -> list[Row]:
+    url = urls.join(out, INDEX)
+    fs, path = urls.filesystem(url)
+    try:
+        with fs.open(path, "rb") as stream:
+            table = pq.read_table(stream)
+    except FileNotFoundError:
+        raise DatasetError("there is no index", where=url, remedy="Build the dataset anew.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(f"the index is damaged: {error}", where=url, remedy="Build the dataset anew.") from error
+    wanted = index_schema(()).remove(len(index_schema(())) - 1)  # `metrics` depends on the stages
+    have = {field.name: field.type for field in table.schema}
+    faults = [f"{field.name} ({field.type})" for field in wanted if have.get(field.name) != field.type]
+    if "metrics" not in have or not pa.types.is_struct(have["metrics"]):
+        faults.append("metrics (struct)")
+    if faults:
+        raise DatasetError(
+            f"the index lacks columns, or has them in another type: {', '.join(faults)}",
+            where=url,
+            remedy="Build the dataset anew.",
+        )
+    rows: list[Row] = table.to_pylist()
+    return rows
+
+
+def _check_description(dataset: _Dataset) -> Iterator[Problem]:
+    if missing := sorted(REQUIRED - {*dataset.members}):
+        yield Problem(DATASET, f"samples were built without {', '.join(missing)}, which every sample must have")
+    for name, count in Counter(shard.name for shard in dataset.shards).items():
+        if count > 1:
+            yield Problem(DATASET, f"names {name} {count} times")
+
+
+def _check_files(out: str, dataset: _Dataset) -> Iterator[Problem]:
+    """Shards that nobody names: a reader that takes all of `shards/*.tar` would read them."""
+    fs, path = urls.filesystem(urls.join(out, "shards"))
+    found = fs.ls(path, detail=False) if fs.isdir(path) else []
+    names = {f"shards/{file.rstrip('/').rpartition('/')[2]}" for file in found if file.endswith(".tar")}
+    for name in sorted(names - {shard.name for shard in dataset.shards}):
+        yield Problem(name, f"is there, but {DATASET} does not name it")
+
+
+def _check_counts(dataset: _Dataset, rows: list[Row]) -> Iterator[Problem]:
+    splits = {shard.name: shard.split for shard in dataset.shards}
+    in_shard = Counter(row["shard"] for row in rows)
+    for name in sorted(in_shard.keys() - splits.keys()):
+        yield Problem(INDEX, f"{in_shard[name]} sample(s) are said to be in {name}, which {DATASET} does not name")
+    for shard in dataset.shards:
+        if shard.samples != in_shard[shard.name]:
+            yield Problem(DATASET, f"{shard.name} has {shard.samples} sample(s), in {INDEX} {in_shard[shard.name]}")
+    for row in rows:
+        if row["shard"] in splits and row["split"] != splits[row["shard"]]:
+            yield Problem(INDEX, f"{row['key']} is of split {row['split']}, {row['shard']} of {splits[row['shard']]}")
+    in_split = Counter(row["split"] for row in rows)
+    for split in sorted(dataset.splits.keys() | in_split.keys()):
+        said = dataset.splits[split].samples if split in dataset.splits else 0
+        if said != in_split[split]:
+            yield Problem(DATASET, f"split {split} has {said} sample(s), in {INDEX} {in_split[split]}")
+
+
+def _check_keys(rows: list[Row]) -> Iterator[Problem]:
+    places = _sides((row["key"], f"{row['split']} ({row['shard']})") for row in rows)
+    for key, count in Counter(row["key"] for row in rows).items():
+        if count > 1:
+            yield Problem(INDEX, f"{key} is there {count} times: {', '.join(sorted(places[key]))}")
+
+
+def _check_groups(rows: list[Row], reports: list[ShardReport]) -> Iterator[Problem]:
+    """What must not be shared between train and test: a `split_group`, a pair, a recording."""
+    splits = {row["key"]: row["split"] for row in rows}
+    recordings = [(video, splits[key]) for report in reports for key, video in report.recordings if key in splits]
+    kinds = {
+        "split group": ((row["split_group"], row["split"]) for row in rows if row["split_group"] is not None),
+        "pair": ((row["pair_id"], row["split"]) for row in rows),
+        "recording": recordings,
+    }
+    for kind, pairs in kinds.items():
+        for name, sides in _sides(pairs).items():
+            if len(sides) > 1:
+                yield Problem(INDEX, f"{kind} {name} is in {' and '.join(sorted(sides))}")
+
+
+def _sides(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    sides: defaultdict[str, set[str]] = defaultdict(set)
+    for name, side in pairs:
+        sides[name].add(side)
+    return sides
