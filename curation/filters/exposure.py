@@ -19,8 +19,8 @@ class Exposure(Filter):
     """Mean luma, its change over the clip, and the share of pictures that show nothing."""
 
     metrics: ClassVar[dict[str, Metric]] = {
-        "brightness": Metric("mean luma of the clip", "levels", (0, 255), (25, 245)),
-        "brightness_change": Metric(
+        "luma": Metric("mean luma of the clip", "levels", (0, 255), (25, 245)),
+        "luma_change": Metric(
             "mean luma of the brightest less that of the darkest frame: fades and flashes",
             "levels",
             (0, 255),
@@ -35,7 +35,7 @@ class Exposure(Filter):
         means = luma.mean(axis=(1, 2))
         low, high = np.percentile(luma[:, ::4, ::4].reshape(len(luma), -1), (5, 95), axis=1)
         return {
-            "brightness": float(means.mean()),
-            "brightness_change": float(np.ptp(means)),
+            "luma": float(means.mean()),
+            "luma_change": float(np.ptp(means)),
             "flat_share": float((high - low < FLAT).mean()),
         }

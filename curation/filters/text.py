@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+import weights
 from curation.filters.sampling import SAMPLE_FPS, samples, spread
 from schemas.clip import Clip
 from schemas.errors import MissingExtraError
@@ -27,6 +28,7 @@ class BurnedInText(Filter):
     scrolls does not count either.
     """
 
+    weights: ClassVar[tuple[str, ...]] = ("rapidocr_det", "rapidocr_rec")
     metrics: ClassVar[dict[str, Metric]] = {
         "text_share": Metric(
             "share of the picture covered by burned-in text, mean over the samples", "share", (0, 1), (None, 0.02)
@@ -44,7 +46,13 @@ class BurnedInText(Filter):
     _ocr: Any = None
 
     def setup(self) -> None:
-        """Load the models. Raises `MissingExtraError` without rapidocr."""
+        """Load the models.
+
+        Raises:
+            MissingExtraError: rapidocr is not installed.
+            WeightsError: its models are absent, or not the ones that the registry names.
+
+        """
         try:
             from rapidocr import RapidOCR
         except ImportError as error:
@@ -53,6 +61,8 @@ class BurnedInText(Filter):
             params={
                 "Global.log_level": "error",
                 "Global.use_cls": False,
+                "Det.model_path": str(weights.path("rapidocr_det")),
+                "Rec.model_path": str(weights.path("rapidocr_rec")),
                 "Global.max_side_len": self.side,
                 "Global.text_score": self.confidence,
                 "Det.limit_type": "max",
