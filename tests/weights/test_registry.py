@@ -255,6 +255,15 @@ def test_a_host_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: 
             silent.accept()
 
 
+def test_a_resolver_that_hangs_does_not_hang_the_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **rest: time.sleep(5))
+    started = time.monotonic()
+    with pytest.raises(WeightsError, match=r"example\.invalid is out of reach: no answer in 0\.2 s"):
+        registry(tmp_path, entry(Address("http://example.invalid/a"))).pull()
+    assert time.monotonic() - started < 2
+
+
 def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
