@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ class Decoded:
 
 
 def packets(recording: Input) -> Iterator[Packet]:
-    """Packets of the shown stream in decoding order; the last one is empty and flushes the decoder.
+    """Packets of the shown stream, in decoding order.
 
     Raises:
         MediaError: unreadable, where the storage fails. Damaged data is skipped.
@@ -40,7 +41,8 @@ def packets(recording: Input) -> Iterator[Packet]:
         try:
             for packet in recording.container.demux(recording.stream):
                 bad = 0
-                yield packet
+                if packet.size:  # the empty one at the end would flush the decoder; damaged files lack it
+                    yield packet
         except av.error.InvalidDataError:
             bad += 1
         except (av.error.FFmpegError, OSError) as error:
@@ -56,30 +58,45 @@ def decode(recording: Input) -> Iterator[Decoded]:
         MediaError: unreadable.
     """
     recording.stream.codec_context.thread_count = DECODER_THREADS
-    recording.stream.codec_context.copy_opaque = True  # carries each packet's size to the frame made of it
+    sizes = _Sizes()
     for packet in packets(recording):
-        for frame in decode_packet(packet):
-            size = frame.opaque.bytes if isinstance(frame.opaque, _Size) else 0
-            yield Decoded(frame, size)
-    # After damage at the very end there was no flushing packet.
+        sizes.note(packet)
+        for frame in decode_packet(recording, packet):
+            yield Decoded(frame, sizes.of(frame))
+    for frame in decode_packet(recording, None):
+        yield Decoded(frame, sizes.of(frame))
 
 
-def decode_packet(packet: Packet) -> list[VideoFrame]:
-    """Frames that the decoder gives back for `packet`; none where it is damaged."""
+def decode_packet(recording: Input, packet: Packet | None) -> list[VideoFrame]:
+    """Frames that the decoder gives back for `packet`, none where it is damaged; None: those it still holds."""
     import av
 
-    if packet.size:
-        packet.opaque = _Size(packet.size)
     try:
-        return packet.decode()
-    except av.error.EOFError:  # flushed twice
-        return []
+        return recording.stream.decode(packet)
     except av.error.FFmpegError:
         return []
 
 
-@dataclass(slots=True, eq=False)
-class _Size:
-    """An object of its own for every packet: PyAV tells them apart by identity."""
+class _Sizes:
+    """Sizes of packets, found again by timestamp; where that is missing or doubled, the mean size.
 
-    bytes: int
+    (FFmpeg's `copy_opaque` would carry the size along, but PyAV frees what it carries under the interpreter's lock
+    from the decoder's threads, which hangs when a decoder is closed.)
+    """
+
+    REMEMBERED = 256
+
+    def __init__(self) -> None:
+        self._by_pts: OrderedDict[int | None, int] = OrderedDict()
+        self._packets = self._bytes = 0
+
+    def note(self, packet: Packet) -> None:
+        self._packets += 1
+        self._bytes += packet.size
+        self._by_pts[packet.pts] = packet.size
+        if len(self._by_pts) > self.REMEMBERED:
+            self._by_pts.popitem(last=False)
+
+    def of(self, frame: VideoFrame) -> int:
+        mean = self._bytes // max(1, self._packets)
+        return mean if frame.pts is None else self._by_pts.pop(frame.pts, mean)

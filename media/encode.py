@@ -6,15 +6,15 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from media.recording import DecodedFrame, Recording
 from schemas.clip import Source, Span
-
-if TYPE_CHECKING:
-    from media.recording import DecodedFrame
+from schemas.errors import MediaError
 
 ENCODER_THREADS = 4
 """x264's output depends on its number of threads, so that is fixed, not taken from the machine."""
@@ -227,3 +227,36 @@ def constant_rate(source: Source, *, max_fps: Fraction | float = 30) -> Fraction
 def _standard(rate: Fraction) -> Fraction:
     nearest = min(STANDARD_RATES, key=lambda standard: abs(standard - rate))
     return nearest if abs(nearest - rate) * 100 <= rate else rate.limit_denominator(1001)
+
+
+def normalise(
+    video: str | Path | bytes,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    max_short_side: int | None = None,
+    max_fps: Fraction | float = 30,
+    crf: float = 18,
+    preset: str = "veryfast",
+) -> EncodedClip:
+    """A whole recording, or its part from `start` to `end` seconds, as one normalised clip.
+
+    Raises:
+        MediaError: as `Recording`; too_short, where fewer than two frames are left.
+    """
+    with Recording(video, start=start, end=end, max_short_side=max_short_side) as recording:
+        encoder = ClipEncoder(
+            width=recording.width,
+            height=recording.height,
+            fps=constant_rate(recording.source, max_fps=max_fps),
+            time_base=recording.time_base,
+            crf=crf,
+            preset=preset,
+        )
+        frames = 0
+        for frame in recording:
+            encoder.add(frame)
+            frames += 1
+        if frames < 2:
+            raise MediaError(f"there are {frames} frames", code="too_short", where=recording.source.url, allowed="2 or more")
+        return encoder.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,7 +22,7 @@ class Input:
     """An open recording: FFmpeg's container and the video stream in it that a player would show.
 
     Args:
-        url: path or fsspec URL of a video file.
+        video: path or fsspec URL of a video file, or its bytes.
 
     Raises:
         MediaError: missing, empty, not_media, no_video, unreadable.
@@ -30,11 +31,11 @@ class Input:
     container: InputContainer
     stream: VideoStream
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.size_bytes, self._file = _open_bytes(url)
+    def __init__(self, video: str | Path | bytes) -> None:
+        self.url = f"<{len(video)} bytes>" if isinstance(video, bytes) else str(video)
+        self.size_bytes, self._file = _open_bytes(video)
         try:
-            self.container = _open_container(url, self._file)
+            self.container = _open_container(self.url, self._file)
             self.stream = self._shown_stream()
         except BaseException:
             self.close()
@@ -45,6 +46,11 @@ class Input:
     def clock_may_jump(self) -> bool:
         """Whether the container is of a kind whose clock is known to jump and wrap (broadcast streams)."""
         return self.container.format.name in _FORMATS_WITH_CLOCK_JUMPS
+
+    @property
+    def shows_in_decoding_order(self) -> bool:
+        """Whether the container stores no presentation times, so that FFmpeg's are guesses (AVI)."""
+        return self.container.format.name == "avi"
 
     def close(self) -> None:
         """Close the container and the file below it. May be called twice."""
@@ -80,10 +86,13 @@ class Input:
         return best if best in candidates else candidates[0]
 
 
-def _open_bytes(url: str) -> tuple[int | None, Any]:
-    """Size and open binary file of `url`. A file object, never a name: so FFmpeg's own protocols stay out."""
+def _open_bytes(video: str | Path | bytes) -> tuple[int | None, Any]:
+    """Size and open binary file. FFmpeg gets a file object, never a name, so that its own protocols stay out."""
     import fsspec
 
+    if isinstance(video, bytes):
+        return _checked_size(io.BytesIO(video), f"<{len(video)} bytes>")
+    url = str(video)
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
         if filesystem.isdir(path) and not filesystem.isfile(path):
@@ -93,11 +102,17 @@ def _open_bytes(url: str) -> tuple[int | None, Any]:
         raise MediaError(
             "there is no such file", code="missing", where=url, remedy="Check the path in the manifest"
         ) from error
-    except (OSError, ValueError, ImportError) as error:  # ImportError: the protocol's package is not installed
+    except MediaError:
+        raise
+    except Exception as error:  # every file system has error types of its own
         raise MediaError(f"cannot be opened: {error}", code="unreadable", where=url) from error
+    return _checked_size(file, url)
+
+
+def _checked_size(file: Any, url: str) -> tuple[int | None, Any]:
     size = getattr(file, "size", None)
     if size is None and file.seekable():
-        size = file.seek(0, 2)
+        size = file.seek(0, io.SEEK_END)
         file.seek(0)
     if size == 0:
         file.close()
@@ -111,12 +126,12 @@ def _open_container(url: str, file: Any) -> InputContainer:
     try:
         container = av.open(file, "r", metadata_errors="ignore", buffer_size=1 << 18)
     except (av.error.FFmpegError, ValueError) as error:
-        if truncated := _lacks_index(file):
+        if _begins_as_mp4(file):
             raise MediaError(
-                "the mp4 ends before its index (moov)", code="truncated", where=url, remedy="Fetch or record it again"
+                "the mp4 holds no readable index (moov), so it is cut off or damaged", code="truncated", where=url, remedy="Fetch or record it again"
             ) from error
         raise MediaError(
-            f"no video container that FFmpeg knows ({error.__class__.__name__})" if not truncated else "",
+            f"no video container that FFmpeg knows ({type(error).__name__})",
             code="not_media",
             where=url,
             allowed="any container that FFmpeg reads",
@@ -130,17 +145,6 @@ def _open_container(url: str, file: Any) -> InputContainer:
     return container
 
 
-def _lacks_index(file: Any) -> bool:
-    """Whether the file begins as an mp4 does; asked only when its index was not found."""
+def _begins_as_mp4(file: Any) -> bool:
     file.seek(0)
     return file.read(12)[4:8] == b"ftyp"
-
-
-def is_local(url: str) -> bool:
-    """Whether `url` is a path of this machine."""
-    return "://" not in url or url.startswith("file://")
-
-
-def local_path(url: str) -> Path:
-    """`url` as a path, for a URL that `is_local`."""
-    return Path(url.removeprefix("file://"))

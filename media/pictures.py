@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 FILTER_THREADS = 2
 
-_LIMITED, _FULL = 1, 2  # AVColorRange
-_HDR_TRANSFERS = {16: "smpte2084", 18: "arib-std-b67"}  # AVColorTransferCharacteristic: PQ and HLG
+_FULL = 2  # AVColorRange
+_HDR_TRANSFERS = {16, 18}  # AVColorTransferCharacteristic: PQ and HLG
+_BT2020 = 9  # AVColorPrimaries
 _ORIENTATIONS = {
     # Signs of the display matrix (a, b, c, d), x' = a x + c y and y' = b x + d y: the filters that do the same.
     (1, 0, 0, 1): (),
     (-1, 0, 0, 1): ("hflip",),
-    (1, 0, 0, -1): ("vflip",),
-    (-1, 0, 0, -1): ("hflip", "vflip"),
+    # Not vflip: it hands on pictures with negative strides, which few libraries expect.
+    (1, 0, 0, -1): ("transpose=clock", "transpose=clock_flip"),
+    (-1, 0, 0, -1): ("transpose=clock", "transpose=clock"),
     (0, 1, 1, 0): ("transpose=cclock_flip",),
     (0, 1, -1, 0): ("transpose=clock",),
     (0, -1, 1, 0): ("transpose=cclock",),
@@ -183,7 +185,15 @@ class _Look:
 
     @property
     def needs_conversion(self) -> bool:
-        return self.pixel_format != "yuv420p" or self.colours[1] == _FULL or self.colours[3] in _HDR_TRANSFERS
+        return self.pixel_format != "yuv420p" or self.colours[1] == _FULL or self.wide_gamut
+
+    @property
+    def wide_gamut(self) -> bool:
+        return self.colours[2] == _BT2020 or self.colours[3] in _HDR_TRANSFERS
+
+    @property
+    def is_rgb(self) -> bool:
+        return any(name in self.pixel_format for name in ("rgb", "bgr", "gbr", "pal8", "rgba"))
 
     def buffer_arguments(self) -> str:
         matrix, colour_range = self.colours[:2]
@@ -194,11 +204,16 @@ class _Look:
 
 
 def _scale(width: int, height: int, look: _Look) -> str:
-    return f"scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int:out_range=limited"
+    scale = f"scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int:out_range=limited"
+    if look.wide_gamut:
+        # swscale maps HDR's reference white (203 cd/m², ITU-R BT.2408) to SDR white and clips what is brighter, so
+        # that cloth keeps its colour; its perceptual intent would darken everything for the sake of highlights.
+        return f"{scale}:out_color_matrix=bt709:out_primaries=bt709:out_transfer=bt709"
+    return f"{scale}:out_color_matrix=bt709" if look.is_rgb else scale
 
 
 def _turned(filters: tuple[str, ...]) -> bool:
-    return any(name.startswith("transpose") for name in filters)
+    return sum(name.startswith("transpose") for name in filters) == 1
 
 
 def _even(length: Fraction | int) -> int:

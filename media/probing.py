@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ _SLOWEST, _FASTEST = Fraction(1, 2), 240  # frames a second; beyond, the contain
 _FALLBACK_RATE = Fraction(25)
 
 
-def probe(url: str) -> Source:
+def probe(url: str | Path) -> Source:
     """What the recording at `url` is, from its container and its first 300 packets.
 
     Args:
@@ -70,12 +71,14 @@ def _sample(recording: Input) -> tuple[VideoFrame, list[int]]:
     ended = True
     for number, packet in enumerate(packets(recording)):
         if frame is None:
-            frame = next(iter(decode_packet(packet)), None)
+            frame = next(iter(decode_packet(recording, packet)), None)
         if packet.pts is not None and not packet.is_discard:
             timestamps.append(packet.pts)
         if number >= (HOPELESS_PACKETS if frame is None else SAMPLED_PACKETS):
             ended = False
             break
+    if frame is None and ended:
+        frame = next(iter(decode_packet(recording, None)), None)
     if frame is None:
         raise MediaError(
             f"no frame of its {recording.stream.codec_context.name} stream decodes",

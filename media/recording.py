@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import attrgetter
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -42,7 +44,7 @@ class Recording:
     skipped.
 
     Args:
-        url: path or fsspec URL.
+        video: path or fsspec URL, or the file's bytes.
         start: seconds after the first frame; earlier frames are counted, not yielded.
         end: seconds after the first frame; frames from there on are not yielded.
         max_short_side: pictures are scaled down so that their shorter side is at most this, in pixels.
@@ -59,16 +61,16 @@ class Recording:
 
     def __init__(
         self,
-        url: str,
+        video: str | Path | bytes,
         *,
         start: float | None = None,
         end: float | None = None,
         max_short_side: int | None = None,
     ) -> None:
-        with Input(url) as trial:  # probing reads ahead; a fresh input needs no seek back
+        with Input(video) as trial:  # probing reads ahead; a fresh input needs no seek back
             self.source = probe_input(trial)
         self._start, self._end = start, end
-        self._input = Input(url)
+        self._input = Input(video)
         stream = self._input.stream
         self.time_base = Fraction(stream.time_base or Fraction(1, 90000))
         self.width, self.height = fitted_size(self.source.width, self.source.height, max_short_side)
@@ -123,10 +125,11 @@ class Recording:
             frame_rate=self.source.frame_rate,
             longest_hold=LONGEST_HOLD if self._input.clock_may_jump else None,
         )
+        time_of = attrgetter("dts" if self._input.shows_in_decoding_order else "pts")
         held: Decoded | None = None
         for decoded in decode(self._input):
             if held is not None:
-                yield clock.repair(held.frame.pts, decoded.frame.pts), held
+                yield clock.repair(time_of(held.frame), time_of(decoded.frame)), held
             held = decoded
         if held is not None:
-            yield clock.repair(held.frame.pts, None), held
+            yield clock.repair(time_of(held.frame), None), held
