@@ -82,7 +82,7 @@ def encode_mask_video(mask: np.ndarray) -> bytes:
 def decode_mask_video(data: bytes) -> np.ndarray:
     """Inverse of `encode_mask_video`."""
     arrays = decode_npz(data)
-    return np.unpackbits(arrays["bits"], axis=2, count=int(arrays["width"])).astype(bool)
+    return np.unpackbits(arrays["bits"], axis=2, count=int(arrays["width"])).view(np.bool_)
 
 
 def _npz_of(kind: type) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -129,4 +130,9 @@ def _within(actions: Sequence[ActionCaption], length: int) -> list[ActionCaption
 
 def _channels_first(pictures: UInt8) -> Tensor:
     """(..., H, W, 3) → (..., 3, H, W), contiguous, so that it need not be copied again on its way."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3)))
+    *front, height, width, _ = pictures.shape
+    planes = np.empty((*front, 3, height, width), dtype=np.uint8)
+    frames = pictures.reshape(-1, height, width, 3)
+    for frame, split in zip(frames, planes.reshape(-1, 3, height, width), strict=True):
+        cv2.split(frame, list(split))
+    return torch.from_numpy(planes)
