@@ -35,6 +35,7 @@ class PartRule:
         garment: labels that are always repainted.
         body: bones about which the body is repainted.
         kept: labels of body and other garments that are kept.
+
     """
 
     garment: tuple[Label, ...]
@@ -164,8 +165,8 @@ def body_region(body: Skeleton, frame: int, bones: tuple[Bone, ...], shape: tupl
             continue
         cv2.line(canvas, points[0].tolist(), points[1].tolist(), 1, width)
     fine = odd(max(shape) // 250)
-    canvas = cv2.dilate(canvas, np.ones((fine, fine), np.uint8), iterations=2)
-    return np.kron(canvas, np.ones((4, 4), np.uint8))[: shape[0], : shape[1]] > 0
+    wider = cv2.dilate(canvas, np.ones((fine, fine), np.uint8), iterations=2)
+    return np.kron(wider, np.ones((4, 4), np.uint8))[: shape[0], : shape[1]] > 0
 
 
 def hulls(mask: Mask) -> Mask:

@@ -13,14 +13,11 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.body import Joint
 from schemas.conditions import Pose
 
-BODY_POINTS = 23
-"""COCO-WholeBody's body and feet, the points that bones run between."""
-NOSE, L_SHOULDER, R_SHOULDER, L_ELBOW, R_ELBOW, L_WRIST, R_WRIST = 0, 5, 6, 7, 8, 9, 10
-L_HIP, R_HIP, L_KNEE, R_KNEE, L_ANKLE, R_ANKLE, L_TOE, R_TOE = 11, 12, 13, 14, 15, 16, 17, 20
-NECK, CROTCH = 23, 24
-"""Points added here: midway between the shoulders, and between the hips."""
+NECK, CROTCH = len(Joint), len(Joint) + 1
+"""Points added to the joints: midway between the shoulders, and between the hips."""
 
 
 class Bone(IntEnum):
@@ -49,15 +46,17 @@ THIGHS = (Bone.L_THIGH, Bone.R_THIGH)
 SHINS = (Bone.L_SHIN, Bone.R_SHIN)
 FEET = (Bone.L_FOOT, Bone.R_FOOT)
 ARMS = UPPER_ARMS + FOREARMS + HANDS
+TRUNK = (Bone.TORSO, Bone.HEAD, *THIGHS, *SHINS, *FEET)
 LEFT_SIDE = tuple(bone for bone in Bone if bone.name.startswith("L_"))
 
-_ENDS = {
-    Bone.TORSO: (NECK, CROTCH), Bone.HEAD: (NECK, NOSE),
-    Bone.L_UPPER_ARM: (L_SHOULDER, L_ELBOW), Bone.R_UPPER_ARM: (R_SHOULDER, R_ELBOW),
-    Bone.L_FOREARM: (L_ELBOW, L_WRIST), Bone.R_FOREARM: (R_ELBOW, R_WRIST),
-    Bone.L_THIGH: (L_HIP, L_KNEE), Bone.R_THIGH: (R_HIP, R_KNEE),
-    Bone.L_SHIN: (L_KNEE, L_ANKLE), Bone.R_SHIN: (R_KNEE, R_ANKLE),
-    Bone.L_FOOT: (L_ANKLE, L_TOE), Bone.R_FOOT: (R_ANKLE, R_TOE),
+_ENDS: dict[Bone, tuple[int, int]] = {
+    Bone.TORSO: (NECK, CROTCH), Bone.HEAD: (NECK, Joint.NOSE),
+    Bone.L_UPPER_ARM: (Joint.LEFT_SHOULDER, Joint.LEFT_ELBOW),
+    Bone.R_UPPER_ARM: (Joint.RIGHT_SHOULDER, Joint.RIGHT_ELBOW),
+    Bone.L_FOREARM: (Joint.LEFT_ELBOW, Joint.LEFT_WRIST), Bone.R_FOREARM: (Joint.RIGHT_ELBOW, Joint.RIGHT_WRIST),
+    Bone.L_THIGH: (Joint.LEFT_HIP, Joint.LEFT_KNEE), Bone.R_THIGH: (Joint.RIGHT_HIP, Joint.RIGHT_KNEE),
+    Bone.L_SHIN: (Joint.LEFT_KNEE, Joint.LEFT_ANKLE), Bone.R_SHIN: (Joint.RIGHT_KNEE, Joint.RIGHT_ANKLE),
+    Bone.L_FOOT: (Joint.LEFT_ANKLE, Joint.LEFT_BIG_TOE), Bone.R_FOOT: (Joint.RIGHT_ANKLE, Joint.RIGHT_BIG_TOE),
 }  # fmt: skip
 _HALF_WIDTH = {
     Bone.TORSO: 0.30, Bone.HEAD: 0.22, Bone.L_UPPER_ARM: 0.12, Bone.R_UPPER_ARM: 0.12, Bone.L_FOREARM: 0.09,
@@ -114,12 +113,12 @@ def skeleton(pose: Pose, trusted: NDArray[np.bool_] | None = None) -> Skeleton |
 
     Frames that are not `trusted` ((T,) bool) count as lacking all joints. None where no torso is ever seen.
     """
-    joints = np.full((len(pose.keypoints), BODY_POINTS + 2, 2), np.nan, np.float32)
-    for point in range(BODY_POINTS):
+    joints = np.full((len(pose.keypoints), len(Joint) + 2, 2), np.nan, np.float32)
+    for point in Joint:
         seen = pose.scores[:, point] > 0
         joints[:, point] = _over_gaps(pose.keypoints[:, point], seen if trusted is None else seen & trusted)
-    joints[:, NECK] = joints[:, [L_SHOULDER, R_SHOULDER]].mean(1)
-    joints[:, CROTCH] = joints[:, [L_HIP, R_HIP]].mean(1)
+    joints[:, NECK] = joints[:, [Joint.LEFT_SHOULDER, Joint.RIGHT_SHOULDER]].mean(1)
+    joints[:, CROTCH] = joints[:, [Joint.LEFT_HIP, Joint.RIGHT_HIP]].mean(1)
     torso = np.linalg.norm(joints[:, NECK] - joints[:, CROTCH], axis=1)
     if not len(torso) or np.isnan(torso).any():
         return None
@@ -166,24 +165,28 @@ def nearest_bone(
 
 @dataclass(frozen=True, eq=False)
 class BodyMap:
-    """Nearest bone of each pixel: of head, torso and legs (`trunk`), of the arms, and of `all`."""
+    """Nearest bone of each pixel: of head, torso and legs (`trunk`), of the `arms`, and of `all`."""
 
     trunk: NearestBone
     arms: NearestBone
-    all: NearestBone
+
+    @property
+    def all(self) -> NearestBone:
+        """Nearest of all bones."""
+        swap = self.arms.distance < self.trunk.distance
+        return NearestBone(
+            bone=np.where(swap, self.arms.bone, self.trunk.bone),
+            along=np.where(swap, self.arms.along, self.trunk.along),
+            distance=np.where(swap, self.arms.distance, self.trunk.distance),
+        )
 
 
 def body_map(body: Skeleton, frame: int, height: int, width: int) -> BodyMap:
     """Nearest bones for each pixel of a (height, width) picture, in whose pixels `body` is too."""
-    trunk = nearest_bone(body, frame, height, width, among=[bone for bone in Bone if bone not in ARMS])
-    arms = nearest_bone(body, frame, height, width, among=ARMS)
-    swap = arms.distance < trunk.distance
-    nearest = NearestBone(
-        bone=np.where(swap, arms.bone, trunk.bone),
-        along=np.where(swap, arms.along, trunk.along),
-        distance=np.where(swap, arms.distance, trunk.distance),
+    return BodyMap(
+        trunk=nearest_bone(body, frame, height, width, among=TRUNK),
+        arms=nearest_bone(body, frame, height, width, among=ARMS),
     )
-    return BodyMap(trunk=trunk, arms=arms, all=nearest)
 
 
 def fitting_skeleton(pose: Pose, people: NDArray[np.bool_]) -> Skeleton | None:

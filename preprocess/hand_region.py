@@ -62,7 +62,7 @@ class HandRegion(BaseModel):
         thickness = max(1, round(2 * half_width * span))
         canvas = np.zeros(shape, np.uint8)
         points = np.round(joints).clip(-(2**15), 2**15).astype(np.int32)
-        palm = cv2.convexHull(points[list(PALM)])
+        palm = np.asarray(cv2.convexHull(points[list(PALM)]), np.int32)
         cv2.fillConvexPoly(canvas, palm, 1)
         for line in _lines(points, palm):
             cv2.polylines(canvas, [line], isClosed=False, color=1, thickness=thickness)

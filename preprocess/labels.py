@@ -1,4 +1,4 @@
-"""From the model's six classes to `schemas.conditions.Label`, by the nearest bone."""
+"""From the segmenter's six classes to `schemas.conditions.Label`, by the nearest bone."""
 
 from __future__ import annotations
 
@@ -23,70 +23,110 @@ from preprocess.outfit import OutfitSplit
 from schemas.conditions import Label, Pose
 from schemas.manifest import Part
 
-UPPER_LABEL = {Part.OUTER: Label.COAT, Part.DRESS: Label.DRESS}
-LOWER_LABEL = {Part.DRESS: Label.DRESS}
+UInt8 = NDArray[np.uint8]
+
 ARM_FIRST = 0.6
-"""Skin is an arm's even if it is nearer to another bone by this factor."""
+"""Skin is an arm's even if it is nearer to another bone by this factor: bare arms mostly are in front."""
 COARSE = 4
 """Pixels of the clip per pixel of the map of nearest bones."""
 
 
-def body_labels(
-    classes: NDArray[np.uint8], pictures: NDArray[np.uint8], pose: Pose, *, part: Part, split: OutfitSplit
-) -> NDArray[np.uint8]:
-    """(T, H, W) uint8 labels. `classes` (T, H, W) are the model's; `pictures` (T, h, w, 3) the frames, smaller."""
+def body_labels(classes: UInt8, pictures: UInt8, pose: Pose, *, part: Part, split: OutfitSplit) -> UInt8:
+    """Labels of a clip whose pair is worn as `part`.
+
+    Args:
+        classes: (T, H, W) uint8, the segmenter's classes.
+        pictures: (T, h, w, 3) uint8 RGB, the frames, smaller; their colours tell the garments apart.
+        pose: of the presenter. Where no torso is ever seen, all clothes are the pair's garment.
+        part: decides what upper and lower garment are called.
+        split: how clothes are told apart.
+
+    Returns:
+        (T, H, W) uint8 of `Label`.
+
+    """
     import cv2
 
-    height, width = classes.shape[1:]
-    upper, lower = UPPER_LABEL.get(part, Label.UPPER_CLOTHES), LOWER_LABEL.get(part, Label.PANTS)
+    garments = _garment_labels(part)
     body = fitting_skeleton(pose, (classes != selfie.BACKGROUND) & (classes != selfie.OTHERS))
-    table = np.zeros(6, np.uint8)
-    table[[selfie.HAIR, selfie.FACE_SKIN, selfie.BODY_SKIN, selfie.OTHERS]] = (
-        Label.HAIR,
-        Label.FACE,
-        Label.TORSO_SKIN,
-        Label.OTHER,
-    )
-    table[selfie.CLOTHES] = lower if part is Part.LOWER else upper
-    labels = table[classes]
     if body is None:
-        return labels
-    coarse = (max(1, height // COARSE), max(1, width // COARSE))
-    small = body.resized(coarse[0] / height)
-    near = [body_map(small, frame, *coarse) for frame in range(len(classes))]
-    margin = None if upper == lower else split.margin(classes, pictures, near)
-    for frame, label in enumerate(labels):
-        fine = [
-            cv2.resize(table_of, (width, height), interpolation=cv2.INTER_NEAREST) for table_of in _tables(near[frame])
-        ]
-        seen = classes[frame]
-        label[:] = np.where(seen == selfie.BODY_SKIN, fine[0], label)
-        label[:] = np.where(seen == selfie.OTHERS, fine[1], label)
-        if margin is not None:
-            below = cv2.resize(margin[frame], (width, height), interpolation=cv2.INTER_LINEAR) > 0
-            label[:] = np.where(seen == selfie.CLOTHES, np.where(below, lower, upper), label)
+        return _unsplit(garments[part is Part.LOWER])[classes]
+    size = max(1, classes.shape[1] // COARSE), max(1, classes.shape[2] // COARSE)
+    small = body.resized(size[0] / classes.shape[1])
+    odds = split.colour_odds(classes, pictures, small, size)
+    labels = np.empty_like(classes)
+    for frame, seen in enumerate(classes):
+        near = body_map(small, frame, *size)
+        lower = split.log_odds(seen, pictures[frame], near, odds)
+        below = cv2.resize(lower, seen.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0
+        labels[frame] = _label_frame(seen, near, np.where(below, garments[1], garments[0]))
     return labels
 
 
-def _tables(near: BodyMap) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """What skin and what accessories are called at each pixel."""
-    skin, things = np.full(len(Bone), Label.TORSO_SKIN, np.uint8), np.full(len(Bone), Label.OTHER, np.uint8)
-    for bone in Bone:
-        left = bone in LEFT_SIDE
-        if bone in ARMS:
-            skin[bone] = Label.LEFT_ARM if left else Label.RIGHT_ARM
-        if bone in THIGHS + SHINS + FEET:
-            skin[bone] = Label.LEFT_LEG if left else Label.RIGHT_LEG
-        if bone in HANDS + FOREARMS + THIGHS:
-            things[bone] = Label.BAG
-        if bone in FEET:
-            things[bone] = Label.LEFT_SHOE if left else Label.RIGHT_SHOE
-    # Bare arms are in front of whatever they cross more often than not.
+def _garment_labels(part: Part) -> UInt8:
+    """What clothes above and below the waist are called."""
+    if part is Part.DRESS:
+        return np.array([Label.DRESS, Label.DRESS], np.uint8)
+    return np.array([Label.COAT if part is Part.OUTER else Label.UPPER_CLOTHES, Label.PANTS], np.uint8)
+
+
+def _unsplit(garment: int) -> UInt8:
+    """(6,) label of each class where no pose tells more."""
+    table = np.zeros(6, np.uint8)
+    table[selfie.HAIR], table[selfie.FACE_SKIN], table[selfie.CLOTHES] = Label.HAIR, Label.FACE, garment
+    table[selfie.BODY_SKIN], table[selfie.OTHERS] = Label.TORSO_SKIN, Label.OTHER
+    return table
+
+
+def _label_frame(seen: UInt8, near: BodyMap, garments: UInt8) -> UInt8:
+    """(H, W) labels of one frame. `garments` (H, W) are the labels that clothes take."""
+    import cv2
+
+    def enlarge(coarse: NDArray[np.generic]) -> UInt8:
+        return np.asarray(
+            cv2.resize(coarse.astype(np.uint8), seen.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8
+        )
+
+    labels = _unsplit(0)[seen]
+    clothes = (seen == selfie.CLOTHES) | ((seen == selfie.BACKGROUND) & (enlarge(_gaps(seen, near)) > 0))
+    labels = np.where(clothes, garments, labels)
+    labels = np.where(seen == selfie.BODY_SKIN, enlarge(_skin(near)), labels)
+    return np.where(seen == selfie.OTHERS, enlarge(_accessories(near)), labels)
+
+
+def _gaps(seen: UInt8, near: BodyMap) -> NDArray[np.bool_]:
+    """Coarse map of background enclosed by the person in mid torso: prints that the segmenter saw through."""
+    import cv2
+
+    coarse = cv2.resize(seen, near.trunk.bone.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    empty = np.pad(coarse == selfie.BACKGROUND, 1, constant_values=True)
+    _, pieces = cv2.connectedComponents(empty.astype(np.uint8), connectivity=4)
+    enclosed = (empty & (pieces != pieces[0, 0]))[1:-1, 1:-1]
+    trunk = near.trunk
+    return enclosed & (trunk.bone == Bone.TORSO) & (trunk.along > 0.1) & (trunk.along < 0.9) & (trunk.distance < 0.7)
+
+
+def _skin(near: BodyMap) -> UInt8:
+    """What bare skin is called at each pixel of the coarse map."""
+    names = np.full(len(Bone), Label.TORSO_SKIN, np.uint8)
+    for bone in ARMS:
+        names[bone] = Label.LEFT_ARM if bone in LEFT_SIDE else Label.RIGHT_ARM
+    for bone in THIGHS + SHINS + FEET:
+        names[bone] = Label.LEFT_LEG if bone in LEFT_SIDE else Label.RIGHT_LEG
     arm = near.arms.distance * ARM_FIRST < near.trunk.distance
-    flesh = np.where(arm, skin[near.arms.bone], skin[near.trunk.bone])
-    bone, along = near.all.bone, near.all.along
-    accessories = things[bone]
-    accessories[(bone == Bone.HEAD) & (along > 1)] = Label.HAT
-    ankles = np.isin(bone, SHINS) & (along > 0.85)
-    accessories[ankles] = np.where(bone[ankles] == Bone.L_SHIN, Label.LEFT_SHOE, Label.RIGHT_SHOE)
-    return flesh, accessories
+    return np.where(arm, names[near.arms.bone], names[near.trunk.bone])
+
+
+def _accessories(near: BodyMap) -> UInt8:
+    """What accessories are called at each pixel of the coarse map."""
+    names = np.full(len(Bone), Label.OTHER, np.uint8)
+    names[list(HANDS + FOREARMS + THIGHS)] = Label.BAG
+    for bone in FEET:
+        names[bone] = Label.LEFT_SHOE if bone in LEFT_SIDE else Label.RIGHT_SHOE
+    nearest = near.all
+    things = names[nearest.bone]
+    things[(nearest.bone == Bone.HEAD) & (nearest.along > 1)] = Label.HAT
+    ankle = nearest.along > 0.85
+    things[ankle & (nearest.bone == Bone.L_SHIN)] = Label.LEFT_SHOE
+    things[ankle & (nearest.bone == Bone.R_SHIN)] = Label.RIGHT_SHOE
+    return things

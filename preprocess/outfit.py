@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from preprocess import selfie
-from preprocess.body import FEET, FOREARMS, HANDS, SHINS, THIGHS, UPPER_ARMS, BodyMap, Bone
+from preprocess.body import FEET, FOREARMS, HANDS, SHINS, THIGHS, UPPER_ARMS, BodyMap, Bone, Skeleton, body_map
 
 BINS = (32, 64, 64)
 """Bins of the colour histograms along L, a, b of CIELAB."""
@@ -38,6 +35,7 @@ class OutfitSplit(BaseModel):
     sure_thigh: float = Field(default=0.3, ge=0, le=1, description="Thighs from here on are surely lower garment.")
     colour_clip: float = Field(default=4.5, ge=0, description="Largest log odds that colour alone can give.")
     place_clip: float = Field(default=3.5, ge=0, description="Largest log odds that place alone can give.")
+    learn_from: int = Field(default=48, ge=1, description="Frames, spread over the clip, that colours are learnt from.")
     sleeve: float = Field(default=1.0, ge=0, description="Log odds for the upper garment along forearms.")
     smoothing: float = Field(
         default=0.01,
@@ -45,33 +43,45 @@ class OutfitSplit(BaseModel):
         description="Sigma of the Gaussian that colour is averaged over, over the longer side.",
     )
 
-    def margin(
-        self, classes: NDArray[np.uint8], pictures: NDArray[np.uint8], near: Sequence[BodyMap]
+    def colour_odds(
+        self, classes: NDArray[np.uint8], pictures: NDArray[np.uint8], body: Skeleton, size: tuple[int, int]
     ) -> NDArray[np.float32]:
-        """(T, h, w) float32 log odds that a clothes pixel is lower garment, on the grid of `pictures`.
+        """How much likelier each colour is in the lower garment: log odds by colour bin, learnt over the clip.
 
-        `classes` (T, H, W) are the model's, `pictures` (T, h, w, 3) the frames at the scale to work at.
+        `classes` (T, H, W) are the segmenter's, `pictures` (T, h, w, 3) the frames at the scale to work at; `body`
+        is in pixels of a picture of `size` (height, width). All zero where one of the garments is never seen.
         """
         import cv2
 
-        size = pictures.shape[2], pictures.shape[1]
+        scale = pictures.shape[2], pictures.shape[1]
+        counts = np.zeros((2, int(np.prod(BINS))))
+        for frame in np.unique(np.linspace(0, len(classes) - 1, self.learn_from).round().astype(int)):
+            seen = cv2.resize(classes[frame], scale, interpolation=cv2.INTER_NEAREST)
+            sure = cv2.resize(self._sure(body_map(body, frame, *size)), scale, interpolation=cv2.INTER_NEAREST)
+            colours = _colour_bins(pictures[frame])
+            for garment in (0, 1):
+                chosen = colours[(seen == selfie.CLOTHES) & (sure == garment + 1)]
+                counts[garment] += np.bincount(chosen, minlength=counts.shape[1])
+        return _log_ratio(counts).clip(-self.colour_clip, self.colour_clip)
 
-        def enlarge(values: NDArray[Any], how: int) -> NDArray[Any]:
-            return cv2.resize(values, size, interpolation=how)
+    def log_odds(
+        self, seen: NDArray[np.uint8], picture: NDArray[np.uint8], near: BodyMap, odds: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """(h, w) float32, how much likelier clothes at each pixel of `picture` (h, w, 3) are the lower garment.
 
-        clothes = [enlarge((seen == selfie.CLOTHES).astype(np.uint8), cv2.INTER_NEAREST) for seen in classes]
-        sure = [enlarge(self._sure(bones), cv2.INTER_NEAREST) for bones in near]
-        bins = [_colour_bins(picture) for picture in pictures]
-        odds = _colour_log_odds(bins, clothes, sure).clip(-self.colour_clip, self.colour_clip)
+        `seen` (H, W) are the segmenter's classes, `odds` from `colour_odds`.
+        """
+        import cv2
+
+        size = picture.shape[1], picture.shape[0]
+        clothes = cv2.resize((seen == selfie.CLOTHES).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        colour = odds[_colour_bins(picture)] * clothes
+        # Colours that both garments have take the side of the telling ones around them.
+        telling = np.abs(colour) + 1e-2
         sigma = self.smoothing * max(size)
-        result = np.empty(pictures.shape[:3], np.float32)
-        for index, colours in enumerate(bins):
-            colour = odds[colours] * clothes[index]
-            # Colours that both garments have take the side of the telling ones around them.
-            weight = np.abs(colour) + 1e-2
-            local = cv2.GaussianBlur(colour * weight, (0, 0), sigma) / cv2.GaussianBlur(weight, (0, 0), sigma)
-            result[index] = local + enlarge(self._place(near[index]), cv2.INTER_LINEAR)
-        return result
+        local = cv2.GaussianBlur(colour * telling, (0, 0), sigma) / cv2.GaussianBlur(telling, (0, 0), sigma)
+        place = cv2.resize(self._place(near), size, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(local + place, np.float32)
 
     def _place(self, near: BodyMap) -> NDArray[np.float32]:
         """Log odds of the lower garment from the place on the body alone."""
@@ -89,11 +99,12 @@ class OutfitSplit(BaseModel):
 
     def _sure(self, near: BodyMap) -> NDArray[np.uint8]:
         """1 where clothes are surely the upper garment, 2 where surely the lower, 0 elsewhere."""
-        bone, along = near.all.bone, near.all.along
+        nearest = near.all
+        bone, along = nearest.bone, nearest.along
         torso = (bone == Bone.TORSO) & (along > 0) & (along < self.sure_torso)
         leg = (np.isin(bone, THIGHS) & (along > self.sure_thigh)) | np.isin(bone, SHINS)
         sure = np.where(torso | np.isin(bone, UPPER_ARMS), 1, np.where(leg, 2, 0)).astype(np.uint8)
-        sure[near.all.distance > 1] = 0
+        sure[nearest.distance > 1] = 0
         return sure
 
 
@@ -105,19 +116,12 @@ def _colour_bins(picture: NDArray[np.uint8]) -> NDArray[np.intp]:
     return (light * BINS[1] + green) * BINS[2] + blue
 
 
-def _colour_log_odds(
-    bins: list[NDArray[np.intp]], clothes: list[NDArray[np.uint8]], sure: list[NDArray[np.uint8]]
-) -> NDArray[np.float32]:
-    """Per colour bin, log of how much likelier it is in the lower garment; all zero where one of them is not seen."""
+def _log_ratio(counts: NDArray[np.float64], least: int = 100) -> NDArray[np.float32]:
+    """Log of the second histogram over the first, smoothed; zeros where one holds fewer than `least` samples."""
     from scipy.ndimage import gaussian_filter
 
-    density = []
-    for kind in (1, 2):
-        counts = np.zeros(int(np.prod(BINS)))
-        for frame, worn, places in zip(bins, clothes, sure, strict=True):
-            counts += np.bincount(frame[(worn > 0) & (places == kind)], minlength=len(counts))
-        if counts.sum() < 100:
-            return np.zeros(len(counts), np.float32)
-        smooth = gaussian_filter(counts.reshape(BINS), 1.0).ravel()
-        density.append(smooth / smooth.sum() + 1e-5)
+    if counts.sum(1).min() < least:
+        return np.zeros(counts.shape[1], np.float32)
+    smooth = np.stack([gaussian_filter(count.reshape(BINS), 1.0).ravel() for count in counts])
+    density = smooth / smooth.sum(1, keepdims=True) + 1e-5
     return np.log(density[1] / density[0]).astype(np.float32)

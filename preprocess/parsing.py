@@ -55,9 +55,7 @@ class SelfieParsing(Stage):
         gt=0,
         description="Grey levels by which a pixel may change between frames and still be averaged.",
     )
-    split: OutfitSplit = Field(
-        default_factory=OutfitSplit, description="How clothes are split into garments."
-    )
+    split: OutfitSplit = Field(default_factory=OutfitSplit, description="How clothes are split into garments.")
 
     def process(self, clip: Clip) -> None:
         """Give `parsing`, (T, H, W) uint8."""
@@ -80,9 +78,7 @@ class SelfieParsing(Stage):
         size: tuple[int, int],
     ) -> Iterator[NDArray[np.uint8]]:
         """Class of each pixel, (H, W) uint8, frame by frame, steadied over time."""
-        window: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = deque(
-            maxlen=2 * self.temporal_radius + 1
-        )
+        window: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = deque(maxlen=2 * self.temporal_radius + 1)
         waiting = 0
         for image, box in zip(images, boxes, strict=True):
             window.append((_shrink(image, size).astype(np.float32), _on_grid(segmenter, image, box, size)))
@@ -127,7 +123,8 @@ def _on_grid(
 
     def warp(channels: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(channels, to_square, size, flags=flags, borderValue=outside)
+        warped = cv2.warpAffine(channels, to_square, size, flags=flags, borderValue=outside)
+        return np.asarray(warped, np.float32)
 
     first = warp(confidences[..., 0], 1.0)
     return np.dstack([first, warp(confidences[..., 1:4], 0.0), warp(confidences[..., 4:], 0.0)])
@@ -136,7 +133,7 @@ def _on_grid(
 def _shrink(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     import cv2
 
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _argmax_at(scores: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.uint8]:
