@@ -22,7 +22,26 @@ from schemas.stage import Filter, Resources, Stage
 INGEST = "ingest"
 INGEST_GIVES = ("video", "source_pts")
 
-EMBEDDED: dict[str, str] = {}
+EMBEDDED: dict[str, str] = {
+    "garment_image": "curation.filters.garment_image:GarmentImage",
+    "resolution": "curation.filters.resolution:Resolution",
+    "bitrate": "curation.filters.bitrate:Bitrate",
+    "exposure": "curation.filters.exposure:Exposure",
+    "borders": "curation.filters.borders:Borders",
+    "motion": "curation.filters.motion:Motion",
+    "freeze": "curation.filters.freeze:Freeze",
+    "blur": "curation.filters.blur:Blur",
+    "blockiness": "curation.filters.blockiness:Blockiness",
+    "noise": "curation.filters.noise:Noise",
+    "text": "curation.filters.text:BurnedInText",
+    "body": "preprocess.mediapipe_body:MediaPipeBody",
+    "person_screen": "curation.filters.person_screen:PersonScreen",
+    "person_count": "curation.filters.person_count:PersonCount",
+    "person_cut_off": "curation.filters.person_cut_off:PersonCutOff",
+    "parsing": "preprocess.parsing:SelfieParsing",
+    "garment_occlusion": "curation.filters.garment_occlusion:GarmentOcclusion",
+    "agnostic_mask": "preprocess.agnostic:AgnosticMask",
+}
 """The embedded tier, cheapest first: a clip that is dropped costs nothing after."""
 TIERS: dict[str, dict[str, str]] = {"embedded": EMBEDDED, "none": {}}
 

@@ -23,11 +23,11 @@ class VvtError(Exception):
 
     def __str__(self) -> str:
         parts = [f"{self.where}: {self.what}" if self.where else self.what]
-        if self.allowed:
-            parts.append(f"Allowed: {self.allowed}.")
-        if self.remedy:
-            parts.append(self.remedy if self.remedy.endswith((".", "`")) else f"{self.remedy}.")
-        return " ".join(parts)
+        parts += [f"Allowed: {self.allowed}"] if self.allowed else []
+        parts += [self.remedy] if self.remedy else []
+        if len(parts) == 1:
+            return parts[0]
+        return " ".join(part if part.endswith((".", "!", "?", "\n")) else f"{part}." for part in parts)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process boundaries in Ray, and keyword-only arguments do not survive the default pickling.

@@ -1,0 +1,64 @@
+"""`make demo`: fetch models and small real videos, build a dataset of them, draw what was made."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+import weights
+from pipelines.build import build
+from pipelines.configure import load_config
+from pipelines.contact_sheet import contact_sheet
+from pipelines.summary import print_summary
+from schemas.errors import VvtError
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+FOLDER = Path("demo-out")
+PARTS = {"walking_man": "upper", "face_noface": "upper", "woman_hand_before_face": "upper", "two_in_a_park": "lower"}
+
+
+def main() -> int:
+    """Run the demo in the working directory; return its exit status."""
+    console = Console()
+    try:
+        weights.pull(["embedded", "demo"], progress=lambda words: typer.echo(words, err=True))
+        write_manifest(FOLDER)
+        os.chdir(FOLDER)
+        summary = build(load_config(str(CONFIG)))
+        print_summary(summary, console)
+        if not summary.kept:
+            return 3
+        sheet = contact_sheet(summary.output, out=Path("contact_sheet.png"))
+    except VvtError as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        return 2
+    console.print(f"What was made, drawn on its frames: {FOLDER / sheet}")
+    return 0
+
+
+def write_manifest(folder: Path) -> Path:
+    """Lay the sample videos and a manifest over them into `folder`. None has a garment image: one is cut out."""
+    (folder / "recordings").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name, part in PARTS.items():
+        video = weights.path(name)
+        copy = folder / "recordings" / video.name
+        if not copy.exists():
+            shutil.copy2(video, copy)  # with its times: a second demo sees the same recording
+        licence = next(entry.licence for entry in weights.entries() if entry.name == name)
+        rows.append(
+            {"pair_id": name, "video": f"recordings/{video.name}", "garment": None, "part": part, "licence": licence}
+        )
+    manifest = folder / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return manifest
+
+
+if __name__ == "__main__":
+    sys.exit(main())
