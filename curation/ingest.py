@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+import weights
 from curation.shots.base import FrameScore, ShotDetector
 from curation.shots.cutter import Cutter, Kind, Run
 from media.encode import ClipEncoder, constant_rate
@@ -64,7 +65,7 @@ class Ingest(BaseModel):
     )
     trim: bool = Field(
         default=True,
-        description="Trim dissolves, fades and flat frames off the shots. Otherwise they stay in, divided in the middle.",
+        description="Trim dissolves, fades and flat frames off the shots. Else they stay in, divided in the middle.",
     )
     min_seconds: float = Field(default=2.0, gt=0, description="Shorter shots are dropped, in seconds.")
     max_seconds: float = Field(
@@ -82,7 +83,11 @@ class Ingest(BaseModel):
     preset: Literal[
         "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
     ] = Field(default="veryfast", description="x264's preset.")  # fmt: skip
-    threads: int = Field(default=2, ge=1, description="CPU threads of the shot network. Changes no clip.")
+    threads: int = Field(
+        default=1,
+        ge=1,
+        description="CPU threads of the shot network, which runs beside decoding and encoding. Changes no clip.",
+    )
     device: str = Field(default="cpu", description="Torch device of the shot network, e.g. `cuda`.")
 
     @model_validator(mode="after")
@@ -104,9 +109,7 @@ class Ingest(BaseModel):
             "fields": self.model_dump(mode="json", exclude={"threads", "device"}),
         }
         if self.detector == "transnetv2":
-            from curation.shots.network import weights_sha256
-
-            payload["weights"] = weights_sha256()
+            payload["weights"] = weights.sha256("transnetv2")
         return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
 
     def clips(self, pair: Pair, *, recording_url: str | None = None) -> Iterator[Ingested]:

