@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections import Counter
@@ -59,7 +60,7 @@ class Summary:
     shards: int = 0
     unchanged: bool = False
     seconds: float = 0.0
-    stage_seconds: Counter[str] = field(default_factory=Counter)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def seen(self) -> int:
@@ -81,7 +82,7 @@ def build(config: BuildConfig) -> Summary:
     check_weights(chain)
     store = ClipStore(config.work_url)
     plan = make_plan(manifest.pairs, chain, store, retry_failed=config.run.retry_failed)
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = {}
     if plan.sources or plan.clips:
         spent = _work(plan, chain, store, config.run)
     return _write_dataset(config, chain, manifest, store, started=started, plan=plan, spent=spent)
@@ -127,7 +128,7 @@ def ray_cluster(run: RunConfig) -> Iterator[None]:
     ray.init(
         address=run.address or os.environ.get("RAY_ADDRESS"),
         include_dashboard=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         log_to_driver=False,
     )
     try:
@@ -136,11 +137,11 @@ def ray_cluster(run: RunConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-def _work(plan: Plan, chain: Chain, store: ClipStore, run: RunConfig) -> Counter[str]:
+def _work(plan: Plan, chain: Chain, store: ClipStore, run: RunConfig) -> dict[str, float]:
     progress = Progress(sources=len(plan.sources), clips=len(plan.clips), every_seconds=run.log_every_seconds)
     with ray_cluster(run), progress:
         Engine(chain, store, run, progress=progress).run(plan.sources, plan.clips)
-    return progress.stage_seconds
+    return dict(progress.stage_seconds)
 
 
 def _write_dataset(
@@ -151,10 +152,11 @@ def _write_dataset(
     *,
     started: float,
     plan: Plan | None = None,
-    spent: Counter[str] | None = None,
+    spent: dict[str, float] | None = None,
 ) -> Summary:
     splits = assign_splits(manifest, config.split)
-    rows, verdicts = [], Counter()
+    rows: list[dict[str, Any]] = []
+    verdicts: Counter[str] = Counter()
     drops: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     keys: dict[str, str] = {}
@@ -196,7 +198,7 @@ def _write_dataset(
         shards=shards,
         unchanged=unchanged and not (plan and (plan.sources or plan.clips)),
         seconds=time.monotonic() - started,
-        stage_seconds=spent or Counter(),
+        stage_seconds=spent or {},
     )
 
 

@@ -11,9 +11,9 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
-from curation.ingest import Ingest
 from pydantic import ValidationError
 
+from curation.ingest import Ingest
 from schemas.clip import Clip, Drop
 from schemas.config import BuildConfig
 from schemas.errors import ConfigError, WeightsError

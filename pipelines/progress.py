@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import timedelta
 
 from rich.console import Console, Group
@@ -26,7 +26,7 @@ class Progress:
         self.kept = self.failed = self.sources_done = 0
         self.drops: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
-        self.stage_seconds: Counter[str] = Counter()
+        self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self.source_failures: Counter[str] = Counter()
         self._open: dict[str, tuple[float, float | None]] = {}
         self._read_seconds = 0.0
@@ -63,7 +63,8 @@ class Progress:
 
     def spent(self, seconds: dict[str, float]) -> None:
         """Stages took this long on a clip."""
-        self.stage_seconds.update(seconds)
+        for stage, amount in seconds.items():
+            self.stage_seconds[stage] += amount
 
     def finished(self, outcome: Outcome) -> None:
         """A clip was stored for good."""

@@ -80,7 +80,8 @@ def _section(title: str, model: Any, *, skip: tuple[str, ...] = ()) -> list[str]
 def _stage_section(stage: Stage) -> list[str]:
     kind = type(stage)
     about = (kind.__doc__ or "").strip().splitlines()[0]
-    flow = f"Needs {_names(stage.needs)}; gives {_names(stage.gives)}." if stage.gives else f"Needs {_names(stage.needs)}."
+    gives = f"; gives {_names(stage.gives)}" if stage.gives else ""
+    flow = f"Needs {_names(stage.needs)}{gives}."
     loads = f" Loads {_names(stage.weights)}." if stage.weights else ""
     head = [f"### `{stage.name}`", "", f"{about} `{kind.__module__}:{kind.__name__}`", "", flow + loads, ""]
     fields = _fields(kind, skip=("name", "resources", "bounds"))
@@ -124,5 +125,3 @@ PAGES = {"config.md": config_page, "metrics.md": metrics_page}
 if __name__ == "__main__":
     for file, page in PAGES.items():
         (DOCS / file).write_text(page())
-
-

@@ -43,11 +43,11 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 def print_profile(summary: Summary, console: Console) -> None:
     """Print where the time of the stages went."""
-    total = summary.stage_seconds.total()
+    total = sum(summary.stage_seconds.values())
     if not total:
         return
     table = Table("stage", "seconds", "share", box=None, padding=(0, 2, 0, 0))
-    for stage, seconds in summary.stage_seconds.most_common():
+    for stage, seconds in sorted(summary.stage_seconds.items(), key=lambda item: -item[1]):
         table.add_row(stage, f"{seconds:.1f}", f"{seconds / total:.0%}")
     console.print(table)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-
-from curation.ingest import Ingested
+from dataclasses import dataclass, field, replace
 
 import media
+from curation.ingest import Ingested
 from pipelines.chain import INGEST, Chain, Group
 from pipelines.store import ClipStore
 from schemas import artifacts
@@ -95,9 +94,14 @@ class Worker:
             del self._sources[pair_id]
             return Pulled(pair_id=pair_id, finished=True, seconds=spent), b""
         clip = item.clip
-        where = {"position_seconds": item.position_seconds, "duration_seconds": item.duration_seconds}
+        pulled = Pulled(
+            pair_id=pair_id,
+            position_seconds=item.position_seconds,
+            duration_seconds=item.duration_seconds,
+            seconds=spent,
+        )
         if clip is None or clip.key in skip:
-            return Pulled(pair_id=pair_id, seconds=spent, **where), b""
+            return pulled, b""
         clip.seconds[INGEST] = spent
         clip.fingerprints |= {
             INGEST: self._chain.fingerprints[INGEST],
@@ -106,13 +110,13 @@ class Worker:
         }
         if clip.drop:
             clip.artifacts = {}
-            return Pulled(pair_id=pair_id, rejected=clip, seconds=spent, **where), b""
+            return replace(pulled, rejected=clip), b""
         data = encode_clip(clip)
         outcome = Outcome(key=clip.key, pair_id=pair_id, next_stage=0, bytes=len(data))
         if not self._chain.stages:
             self._store.put_encoded(clip.key, data)
             outcome = Outcome(key=clip.key, pair_id=pair_id, next_stage=None, verdict="kept")
-        return Pulled(pair_id=pair_id, outcome=outcome, seconds=spent, **where), data
+        return replace(pulled, outcome=outcome), data
 
     def process(self, key: str, data: bytes | None, stage_index: int, row: Row) -> tuple[Outcome, bytes]:
         """Run `key` through the group that holds stage `stage_index`. Without `data` it is read from the store."""

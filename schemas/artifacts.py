@@ -76,7 +76,7 @@ def decode_png(data: bytes) -> np.ndarray:
 
 def encode_mask_video(mask: np.ndarray) -> bytes:
     """(T, H, W) bool → npz of `bits` (T, H, ceil(W/8)) uint8, most significant bit first, and `width`."""
-    return encode_npz(bits=np.packbits(mask, axis=2), width=np.int32(mask.shape[2]))
+    return encode_npz(bits=np.packbits(mask, axis=2), width=np.asarray(mask.shape[2], np.int32))
 
 
 def decode_mask_video(data: bytes) -> np.ndarray:

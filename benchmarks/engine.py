@@ -1,0 +1,117 @@
+"""What the engine itself costs: milliseconds a clip and hop with empty stages, and wall time over stage time.
+
+    python -m benchmarks.engine
+
+One run measures all of it, each figure beside its floor:
+- a hop: one clip through one more group of an empty stage, its bytes by way of Ray's object store, against a bare call
+  of an empty Ray actor;
+- wall over work: busy stages on all cores, wall time ÷ (sum of stage time ÷ cores).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import ray
+
+from curation.ingest import Ingest
+from pipelines.build import ray_cluster
+from pipelines.chain import INGEST, Chain
+from pipelines.engine import ClipJob, Engine
+from pipelines.progress import Progress
+from pipelines.store import ClipStore
+from pipelines.worker import INPUTS, RECORDING, Row
+from schemas.clip import Clip, Source, Span
+from schemas.config import RunConfig
+from schemas.manifest import Pair
+from schemas.stage import Resources, Stage
+
+CLIP_BYTES = 1_500_000  # a four-second clip at 720p
+
+
+class Empty(Stage):
+    def process(self, clip: Clip) -> None: ...
+
+
+class Busy(Stage):
+    seconds: float = 0.1
+
+    def process(self, clip: Clip) -> None:
+        end = time.perf_counter() + self.seconds
+        while time.perf_counter() < end:
+            sum(range(1000))
+
+
+@ray.remote
+class Bare:
+    def call(self) -> None: ...
+
+
+def make_clip(index: int, chain: Chain) -> Clip:
+    pair = Pair(pair_id=f"p{index}", video="-", garment=None, part="upper")
+    source = Source(
+        url="-", container="mp4", codec="h264", pixel_format="yuv420p", width=1280, height=720,
+        frame_rate=Fraction(25), duration=4.0, size_bytes=CLIP_BYTES,
+    )  # fmt: skip
+    span = Span(
+        first_frame=0, last_frame=99, first_pts=0, last_pts=99, time_base=Fraction(1, 25), fps=Fraction(25),
+        frames=100, width=1280, height=720, bytes=CLIP_BYTES,
+    )  # fmt: skip
+    fingerprints = {INGEST: chain.fingerprints[INGEST], RECORDING: "r", INPUTS: "i"}
+    clip = Clip(key=Clip.make_key(pair.pair_id, 0), pair=pair, source=source, span=span, fingerprints=fingerprints)
+    clip.artifacts["video"] = os.urandom(CLIP_BYTES)
+    return clip
+
+
+def run(stages: list[Stage], clips: int, folder: Path) -> tuple[float, float]:
+    """(wall seconds, sum of stage seconds) of `clips` stored clips through `stages`."""
+    chain = Chain(Ingest(), tuple(stages))
+    store = ClipStore(str(folder))
+    jobs = []
+    for index in range(clips):
+        clip = make_clip(index, chain)
+        store.put(clip)
+        jobs.append(ClipJob(clip.key, Row(pair=clip.pair, recording="r", inputs="i"), 0))
+    progress = Progress(sources=0, clips=clips, every_seconds=1e9)
+    started = time.perf_counter()
+    Engine(chain, store, RunConfig(), progress=progress).run([], jobs)
+    return time.perf_counter() - started, sum(progress.stage_seconds.values())
+
+
+def empty_groups(count: int) -> list[Stage]:
+    # Different resources make each stage a group of its own: every hop crosses the object store.
+    return [Empty(name=f"empty{i}", resources=Resources(cpus=0.1 + 0.01 * i)) for i in range(count)]
+
+
+def main() -> None:
+    cores = os.cpu_count() or 1
+    with ray_cluster(RunConfig()), tempfile.TemporaryDirectory() as folder:
+        run(empty_groups(2), 20, Path(folder, "warm"))
+        one, _ = run(empty_groups(1), 200, Path(folder, "one"))
+        six, _ = run(empty_groups(6), 200, Path(folder, "six"))
+        hop = (six - one) / (5 * 200) * 1000
+        fused = [Empty(name=f"f{i}") for i in range(20)]
+        fused_wall, _ = run(fused, 200, Path(folder, "fused"))
+        actor = Bare.remote()
+        ray.get(actor.call.remote())
+        started = time.perf_counter()
+        for _ in range(500):
+            ray.get(actor.call.remote())
+        bare = (time.perf_counter() - started) / 500 * 1000
+        wall, work = run([Busy(name="busy", seconds=0.2)], 40 * cores, Path(folder, "busy"))
+    print(f"clips of {CLIP_BYTES / 1e6:.1f} MB, {cores} cores")
+    print("| figure | value | floor | ratio |\n| --- | --- | --- | --- |")
+    print(f"| a hop between groups, ms a clip | {hop:.2f} | {bare:.2f} (bare actor call) | {hop / bare:.1f} |")
+    print(f"| whole path of a clip, store to store, 1 group, ms | {one / 200 * 1000:.2f} | | |")
+    print(f"| the same with 20 fused stages, ms | {fused_wall / 200 * 1000:.2f} | | |")
+    print(
+        f"| wall, busy stages, s | {wall:.2f} | {work / cores:.2f} (stage time ÷ cores) | {wall * cores / work:.3f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
