@@ -45,7 +45,7 @@ def packets(recording: Input) -> Iterator[Packet]:
                     yield packet
         except av.error.InvalidDataError:
             bad += 1
-        except (av.error.FFmpegError, OSError) as error:
+        except Exception as error:  # every file system has error types of its own
             raise MediaError(f"reading failed: {error}", code="unreadable", where=recording.url) from error
         else:
             return

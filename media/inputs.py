@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-# Playlists name further files and addresses to open: a hostile one could make us read anything.
 _PLAYLISTS = {"hls", "concat", "dash", "sdp", "rtsp", "imf"}
 _FORMATS_WITH_CLOCK_JUMPS = {"mpegts", "mpeg", "flv", "live_flv", "rtp_mpegts"}
 
@@ -124,8 +123,8 @@ def _open_container(url: str, file: Any) -> InputContainer:
     import av
 
     try:
-        container = av.open(file, "r", metadata_errors="ignore", buffer_size=1 << 18)
-    except (av.error.FFmpegError, ValueError) as error:
+        container = av.open(file, "r", metadata_errors="ignore", buffer_size=1 << 18, io_open=_refuse)
+    except (av.error.FFmpegError, ValueError, _AnotherFile) as error:
         if _begins_as_mp4(file):
             raise MediaError(
                 "the mp4 holds no readable index (moov), so it is cut off or damaged", code="truncated", where=url, remedy="Fetch or record it again"
@@ -136,13 +135,27 @@ def _open_container(url: str, file: Any) -> InputContainer:
             where=url,
             allowed="any container that FFmpeg reads",
         ) from error
+    except Exception as error:  # raised by the file object: every file system has error types of its own
+        raise MediaError(f"reading failed: {error}", code="unreadable", where=url) from error
     names = set(container.format.name.split(","))
     if names & _PLAYLISTS or container.format.name.endswith("_pipe") or "image2" in names:
         container.close()
         raise MediaError(
-            f"a {container.format.long_name}, not a recording", code="not_media", where=url, allowed="a video file"
+            f"this is a still image or a playlist ({container.format.name}), not a recording",
+            code="not_media",
+            where=url,
+            allowed="a video file",
         )
     return container
+
+
+class _AnotherFile(Exception):  # noqa: N818 -- never leaves this file
+    pass
+
+
+def _refuse(url: str, *_: object) -> Any:
+    """Playlists name further files and addresses to open: a hostile one could make us read anything."""
+    raise _AnotherFile(url)
 
 
 def _begins_as_mp4(file: Any) -> bool:

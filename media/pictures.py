@@ -22,7 +22,7 @@ _ORIENTATIONS = {
     (1, 0, 0, 1): (),
     (-1, 0, 0, 1): ("hflip",),
     # Not vflip: it hands on pictures with negative strides, which few libraries expect.
-    (1, 0, 0, -1): ("transpose=clock", "transpose=clock_flip"),
+    (1, 0, 0, -1): ("transpose=clock", "transpose=cclock_flip"),
     (-1, 0, 0, -1): ("transpose=clock", "transpose=clock"),
     (0, 1, 1, 0): ("transpose=cclock_flip",),
     (0, 1, -1, 0): ("transpose=clock",),

@@ -40,6 +40,35 @@ def probe(url: str | Path) -> Source:
         return probe_input(recording)
 
 
+def describe(source: Source) -> list[tuple[str, str]]:
+    """Rows (field, value) that tell a person what a recording is, and what will be done to it."""
+    rate = f"{float(source.frame_rate):.3f} frames/s, {'variable' if source.variable_rate else 'constant'}"
+    length = "unknown" if source.duration is None else f"{source.duration:.2f} s"
+    size = "unknown" if source.size_bytes is None else f"{source.size_bytes / 1e6:.1f} MB"
+    rows = [
+        ("url", source.url),
+        ("container", source.container),
+        ("codec", f"{source.codec}, {source.pixel_format}"),
+        ("size as shown", f"{source.width}×{source.height}"),
+        ("frame rate", rate),
+        ("duration", length),
+        ("file size", size),
+    ]
+    if source.duration and source.size_bytes:
+        rows.append(("bit rate", f"{source.size_bytes * 8 / source.duration / 1000:.0f} kbit/s, all streams"))
+    advice = [
+        words
+        for applies, words in (
+            (source.variable_rate, "brought to a constant rate"),
+            (source.interlaced, "deinterlaced (bwdif)"),
+            (source.hdr, "HDR brought to SDR BT.709, reference white to white"),
+            (source.width % 2 or source.height % 2, "brought to an even size"),
+        )
+        if applies
+    ]
+    return [*rows, ("on ingest", "; ".join(advice) or "nothing to change but the encoding")]
+
+
 def probe_input(recording: Input) -> Source:
     """As `probe`, of an input at its start; it is read from."""
     frame, timestamps = _sample(recording)

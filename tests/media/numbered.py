@@ -62,7 +62,6 @@ def write(
     first_number: int = 0,
     squeezed: int = 1,
     container_options: dict[str, str] | None = None,
-    colours: dict[str, int] | None = None,
 ) -> Path:
     """Write `frames` numbered frames at `times` (seconds; default: n / rate). `turn` is (degrees, mirrored)."""
     presets = {"libx264": {"preset": "ultrafast"}, "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"}}
@@ -70,16 +69,15 @@ def write(
     times = times or [number / Fraction(rate) for number in range(frames)]
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=presets.get(codec, {}) | (options or {}))
-        stream.width, stream.height, stream.pix_fmt = size[0] // squeezed, size[1], pixel_format
+        height, width = _turned(draw(0, width=size[0], height=size[1]), turn).shape[:2]
+        stream.width, stream.height, stream.pix_fmt = width // squeezed, height, pixel_format
         stream.codec_context.time_base = 1 / Fraction(rate) if on_grid else TICKS
         if pixel_aspect is not None:
             stream.codec_context.sample_aspect_ratio = pixel_aspect
         if turn is not None:
             stream.set_display_rotation(turn[0], hflip=turn[1])
-        for name, value in (colours or {}).items():
-            setattr(stream.codec_context, name, value)
         for number in range(frames):
-            picture = draw(first_number + number, width=size[0], height=size[1])
+            picture = _turned(draw(first_number + number, width=size[0], height=size[1]), turn)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
                 width=stream.width, height=stream.height, format=pixel_format,
                 dst_color_range=2 if pixel_format.startswith(("yuvj", "gray")) else 1,
@@ -89,6 +87,12 @@ def write(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def _turned(picture: NDArray[np.uint8], turn: tuple[int, bool] | None) -> NDArray[np.uint8]:
+    """What has to be stored, so that turning it (counterclockwise, then mirrored) shows `picture`."""
+    degrees, mirrored = turn or (0, False)
+    return np.ascontiguousarray(np.rot90(picture[:, ::-1] if mirrored else picture, -degrees // 90))
 
 
 def _bits(number: int) -> list[bool]:
