@@ -27,6 +27,8 @@ UInt8 = NDArray[np.uint8]
 
 ARM_FIRST = 0.6
 """Skin is an arm's even if it is nearer to another bone by this factor: bare arms mostly are in front."""
+ENCLOSED = 0.8
+"""Share of clothes in the rim of a print."""
 COARSE = 4
 """Pixels of the clip per pixel of the map of nearest bones."""
 
@@ -88,22 +90,28 @@ def _label_frame(seen: UInt8, near: BodyMap, garments: UInt8) -> UInt8:
         )
 
     labels = _unsplit(0)[seen]
-    clothes = (seen == selfie.CLOTHES) | ((seen == selfie.BACKGROUND) & (enlarge(_gaps(seen, near)) > 0))
-    labels = np.where(clothes, garments, labels)
     labels = np.where(seen == selfie.BODY_SKIN, enlarge(_skin(near)), labels)
-    return np.where(seen == selfie.OTHERS, enlarge(_accessories(near)), labels)
+    labels = np.where(seen == selfie.OTHERS, enlarge(_accessories(near)), labels)
+    hidden = (seen != selfie.BODY_SKIN) & (enlarge(_prints(seen, near)) > 0)
+    return np.where((seen == selfie.CLOTHES) | hidden, garments, labels)
 
 
-def _gaps(seen: UInt8, near: BodyMap) -> NDArray[np.bool_]:
-    """Coarse map of background enclosed by the person in mid torso: prints that the segmenter saw through."""
+def _prints(seen: UInt8, near: BodyMap) -> UInt8:
+    """Coarse map, 1 where clothes all around in mid torso enclose what the segmenter took for something else."""
     import cv2
 
-    coarse = cv2.resize(seen, near.trunk.bone.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    empty = np.pad(coarse == selfie.BACKGROUND, 1, constant_values=True)
-    _, pieces = cv2.connectedComponents(empty.astype(np.uint8), connectivity=4)
-    enclosed = (empty & (pieces != pieces[0, 0]))[1:-1, 1:-1]
     trunk = near.trunk
-    return enclosed & (trunk.bone == Bone.TORSO) & (trunk.along > 0.1) & (trunk.along < 0.9) & (trunk.distance < 0.7)
+    middle = (trunk.bone == Bone.TORSO) & (trunk.along > 0.1) & (trunk.along < 0.9) & (trunk.distance < 0.7)
+    coarse = cv2.resize(seen, middle.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    other = np.isin(coarse, (selfie.BACKGROUND, selfie.OTHERS)).astype(np.uint8)
+    found = np.zeros(middle.shape, np.uint8)
+    count, pieces = cv2.connectedComponents(other, connectivity=4)
+    for piece in range(1, count):
+        inside = pieces == piece
+        if middle[inside].all():
+            around = (cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~inside
+            found[inside & (np.mean(coarse[around] == selfie.CLOTHES) > ENCLOSED)] = 1
+    return found
 
 
 def _skin(near: BodyMap) -> UInt8:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from preprocess import selfie
-from preprocess.body import FEET, FOREARMS, HANDS, SHINS, THIGHS, UPPER_ARMS, BodyMap, Bone, Skeleton, body_map
+from preprocess.body import FEET, FOREARMS, SHINS, THIGHS, UPPER_ARMS, BodyMap, Bone, Skeleton, body_map
 
 BINS = (32, 64, 64)
 """Bins of the colour histograms along L, a, b of CIELAB."""
@@ -35,6 +35,12 @@ class OutfitSplit(BaseModel):
     sure_thigh: float = Field(default=0.3, ge=0, le=1, description="Thighs from here on are surely lower garment.")
     colour_clip: float = Field(default=4.5, ge=0, description="Largest log odds that colour alone can give.")
     place_clip: float = Field(default=3.5, ge=0, description="Largest log odds that place alone can give.")
+    island: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="Pieces of a garment smaller than this, over all clothes, are the other's.",
+    )
     learn_from: int = Field(default=48, ge=1, description="Frames, spread over the clip, that colours are learnt from.")
     sleeve: float = Field(default=1.0, ge=0, description="Log odds for the upper garment along forearms.")
     smoothing: float = Field(
@@ -81,7 +87,7 @@ class OutfitSplit(BaseModel):
         sigma = self.smoothing * max(size)
         local = cv2.GaussianBlur(colour * telling, (0, 0), sigma) / cv2.GaussianBlur(telling, (0, 0), sigma)
         place = cv2.resize(self._place(near), size, interpolation=cv2.INTER_LINEAR)
-        return np.asarray(local + place, np.float32)
+        return _without_islands(np.asarray(local + place, np.float32), clothes, self.island)
 
     def _place(self, near: BodyMap) -> NDArray[np.float32]:
         """Log odds of the lower garment from the place on the body alone."""
@@ -94,7 +100,6 @@ class OutfitSplit(BaseModel):
         in_arm = arms.distance < np.minimum(1, trunk.distance)
         odds[in_arm & np.isin(arms.bone, UPPER_ARMS)] = -self.place_clip
         odds[in_arm & np.isin(arms.bone, FOREARMS)] = -self.sleeve
-        odds[in_arm & np.isin(arms.bone, HANDS)] = 0
         return odds.clip(-self.place_clip, self.place_clip).astype(np.float32)
 
     def _sure(self, near: BodyMap) -> NDArray[np.uint8]:
@@ -114,6 +119,22 @@ def _colour_bins(picture: NDArray[np.uint8]) -> NDArray[np.intp]:
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).astype(np.intp)
     light, green, blue = (lab[..., axis] * BINS[axis] // 256 for axis in range(3))
     return (light * BINS[1] + green) * BINS[2] + blue
+
+
+def _without_islands(odds: NDArray[np.float32], clothes: NDArray[np.uint8], smallest: float) -> NDArray[np.float32]:
+    """`odds` with the sign turned in small pieces of either garment that touch the other one."""
+    import cv2
+
+    least = smallest * np.count_nonzero(clothes)
+    lower = odds > 0
+    turned = odds.copy()
+    for garment, other in ((clothes * lower, clothes * ~lower), (clothes * ~lower, clothes * lower)):
+        beside = cv2.dilate(other, np.ones((3, 3), np.uint8)) * garment
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats(garment)
+        small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < least)
+        touching = np.intersect1d(small, np.unique(pieces[beside > 0]))
+        turned[np.isin(pieces, touching[touching > 0])] *= -1
+    return turned
 
 
 def _log_ratio(counts: NDArray[np.float64], least: int = 100) -> NDArray[np.float32]:
