@@ -57,7 +57,7 @@ def contact_sheet(
     """
     index = read_index(os.fspath(dataset))
     rows = [_row(entry) for entry in _chosen(index, samples)]
-    summary = f"{len(rows)} of {len(index)} samples" if len(rows) < len(index) else f"{len(rows)} samples"
+    summary = f"{len(rows)} of {len(index)} samples" if len(index) > 1 else "1 sample"
     parts = [_header(title, summary), *rows]
     sheet = Image.new("RGB", (_WIDTH, sum(part.height for part in parts) + _MARGIN), _PAPER)
     top = 0

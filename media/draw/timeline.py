@@ -49,8 +49,9 @@ def timeline(
     strip = _Strip(draw, frames=frames, width=width, height=height, text_size=text_size)
     strip.curve(annotation.probabilities)
     strip.ticks(marks)
-    for action in annotation.actions:
-        strip.action(action)
+    starts = [*(action.start_frame for action in annotation.actions), frames]
+    for action, next_start in zip(annotation.actions, starts[1:], strict=True):
+        strip.action(action, next_start=next_start)
     if not annotation.actions:
         draw.text((0, 3), "no interaction", fill=CURVE)
     return np.asarray(image)
@@ -103,15 +104,19 @@ class _Strip:
         self.draw.polygon([(0, self.bottom), *points, (self.width, self.bottom)], fill=_FAINT)
         self.draw.line(points, fill=CURVE, width=2, joint="curve")
 
-    def action(self, action: ActionCaption) -> None:
+    def action(self, action: ActionCaption, *, next_start: int) -> None:
+        """Bar and caption; the caption stands behind a bar that is too short for it, where that is free."""
         colour = category_colour(action.category)
         left, right = self.x(action.start_frame), self.x(action.end_frame + 1)
         self.draw.rectangle([left, 0, right, self.top - 2], fill=colour)
         for edge in (left, right):
             self.draw.line([(edge, self.top), (edge, self.bottom)], fill=colour)
-        room = right - left - 8
-        words = _shortened(self.draw, f"{action.caption} [{action.start_frame}, {action.end_frame}]", room)
-        self.draw.text((left + 4, 3), words, fill=_PAPER)
+        words = f"{action.caption} [{action.start_frame}, {action.end_frame}]"
+        inside, behind = right - left - 8, self.x(next_start) - right - 12
+        if self.draw.textlength(words) > inside and behind > inside:
+            self.draw.text((right + 6, 3), _shortened(self.draw, words, behind), fill=colour)
+        else:
+            self.draw.text((left + 4, 3), _shortened(self.draw, words, inside), fill=_PAPER)
 
 
 def _shortened(draw: ImageDraw, words: str, room: float) -> str:
