@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from annotators.wearing import BodyAxes, Points
 from schemas.body import SEEN, Joint
-from schemas.conditions import HAND_POINTS, LEFT, RIGHT, Hands, Pose
+from schemas.conditions import HAND_POINTS, Hands, Pose
 
 Values = NDArray[np.float64]
 
@@ -19,7 +19,7 @@ ARMS = (
 _PALM = [0, 5, 9, 13, 17]
 _STRAIGHT = np.cos(np.deg2rad(35))  # between upper arm and forearm
 _DOWNWARD = np.cos(np.deg2rad(25))  # between the whole arm and the torso
-_SWAPPED = 0.1  # metres by which crossed wrists are on the wrong side of each other
+_SWAPPED, _SWAPPED_WIDTH = 0.05, 0.015  # metres by which crossed wrists have passed each other, softly
 _LEVEL = 0.25  # metres, up and down, between the wrists of folded arms
 
 
@@ -98,13 +98,15 @@ def hanging(pose: Pose, axes: BodyAxes) -> Values:
 
 
 def folded(pose: Pose, axes: BodyAxes, scale: Values) -> Values:
-    """(T, 2) float64: 1 where the wrists are level and have changed sides, as with folded arms, else 0."""
-    left, right = (pose.keypoints[:, ARMS[side][-1]].astype(float) for side in (LEFT, RIGHT))
-    seen = pose.scores[:, [ARMS[side][-1] for side in (LEFT, RIGHT)]].min(1) >= SEEN
-    apart = left - right
-    swapped = (apart * axes.across).sum(1) < -_SWAPPED * scale
-    level = np.abs((apart * axes.down).sum(1)) < _LEVEL * scale
-    crossed = (seen & swapped & level).astype(float)
+    """(T, 2) float64 in 0..1: how surely the wrists are level and have passed each other, as with folded arms."""
+    wrists = [arm[-1] for arm in ARMS]
+    left, right = (pose.keypoints[:, wrist].astype(float) for wrist in wrists)
+    metres = np.maximum(scale, 1e-6)[:, None]
+    apart = (left - right) / metres
+    passed = -(apart * axes.across).sum(1) - _SWAPPED
+    level = np.abs((apart * axes.down).sum(1)) < _LEVEL
+    seen = (pose.scores[:, wrists].min(1) >= SEEN) & (scale > 0)
+    crossed = seen * level / (1 + np.exp(-np.clip(passed / _SWAPPED_WIDTH, -50, 50)))
     return np.stack([crossed, crossed], axis=1)
 
 

@@ -59,6 +59,7 @@ class Evidence:
         hanging: 1 where the arm hangs straight down, else 0.
         folded: 1 where the forearms are crossed, else 0.
         trust: 1 where the hand is seen; less where only the forearm tells where it is; 0 where nothing does.
+
     """
 
     near: Values

@@ -49,6 +49,7 @@ class BodyAxes:
         shoulders, hips: (T, 2) float64, their middles, in px.
         down: (T, 2) unit vectors from shoulders to hips.
         across: (T, 2) unit vectors square to `down`, towards the wearer's left.
+
     """
 
     shoulders: Points
