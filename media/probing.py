@@ -140,7 +140,11 @@ def _duration(recording: Input) -> float | None:
     stream, container = recording.stream, recording.container
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return container.duration / 1e6 if container.duration else None
+    if not container.duration:
+        return None
+    # Matroska stores the time of the end, the others how long it is.
+    before = container.start_time or 0 if container.format.name.startswith("matroska") else 0
+    return (container.duration - before) / 1e6
 
 
 def _container_name(recording: Input) -> str:
