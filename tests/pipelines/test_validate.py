@@ -293,6 +293,31 @@ def test_a_member_that_the_index_lists_is_missing(out: Path) -> None:
     assert only(validate(str(out))) == (f"{FIRST}: {KEY}.densepose.npz", "is missing")
 
 
+def members_of(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    return next(row["members"] for row in rows if row["key"] == key)
+
+
+def test_a_member_of_another_length_and_one_that_the_index_lacks(out: Path) -> None:
+    rows = read_index(out)
+    members = members_of(rows, KEY)
+    size = members[1]["size"]
+    members[1]["size"] += 1
+    lacking = members.pop(3)["name"]
+    write_index(out, rows)
+    assert found(validate(str(out))) == [
+        (f"{FIRST}: {KEY}.{lacking}", "is not in the index"),
+        (f"{FIRST}: {KEY}.{members[1]['name']}", f"has {size} bytes, not {size + 1}"),
+    ]
+
+
+def test_a_member_twice(out: Path) -> None:
+    with tarfile.open(out / FIRST, "a") as tar:
+        again = tarfile.TarInfo(f"{KEY}.garment.png")
+        tar.addfile(again)
+    rehash(out)
+    assert (f"{FIRST}: {KEY}.garment.png", "is there twice") in found(validate(str(out)))
+
+
 SHORT = FRAMES - 1
 WRONG_MEMBERS = {
     "video too short": ("video.mp4", lambda: video(SHORT), "decodes to 7 frames"),
@@ -431,6 +456,28 @@ def test_counts_that_do_not_add_up(out: Path) -> None:
 
     change_description(out, change)
     assert len(validate(str(out)).problems) == 2
+
+
+def test_a_shard_named_twice(out: Path) -> None:
+    change_description(out, lambda described: described["shards"].append(described["shards"][0]))
+    assert ("dataset.json", "names shards/test-000000.tar 2 times") in found(validate(str(out)))
+
+
+def test_a_sample_of_another_split_than_its_shard(out: Path) -> None:
+    rows = read_index(out)
+    next(row for row in rows if row["split"] == "test")["split"] = "train"
+    write_index(out, rows)
+    rehash(out)
+    assert only(validate(str(out))) == ("index.parquet", "c-00000000 is of split train, shards/test-000000.tar of test")
+
+
+def test_a_sample_in_a_shard_that_is_not_named(out: Path) -> None:
+    rows = read_index(out)
+    write_index(out, [*rows, {**rows[0], "key": "d-00000000", "shard": "shards/train-000007.tar", "split": "train"}])
+    rehash(out)
+    where, what = found(validate(str(out)))[0]
+    assert where == "index.parquet"
+    assert "1 sample(s) are said to be in shards/train-000007.tar" in what
 
 
 def test_a_dataset_built_without_what_every_sample_must_have(out: Path) -> None:
