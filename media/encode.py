@@ -20,8 +20,8 @@ ENCODER_THREADS = 4
 """x264's output depends on its number of threads, so that is fixed, not taken from the machine."""
 
 EARLY = Fraction(1, 4)
-"""How much of an output interval a source frame may be early. Without it, timestamps rounded to milliseconds would
-repeat one frame and lose the next."""
+"""How much of an output interval a source frame may be early (and at most half its distance from the frame before).
+Without it, timestamps rounded to milliseconds would repeat one frame and lose the next."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,8 @@ class EncodedClip:
 class ClipEncoder:
     """Encodes a run of decoded frames, of any frame rate, to one normalised clip.
 
-    Output frame n shows the source frame that was on screen at t0 + n / fps, t0 being the first frame's time.
+    Output frame n shows the source frame that was on screen at t0 + n / fps, t0 being the first frame's time. A frame
+    that stays on screen is written again and again: callers who fear a hold of hours cut there.
     The form of the file: H.264 yuv420p in mp4, every `gop_seconds` a key frame that nothing refers across.
 
     Args:
@@ -110,7 +111,7 @@ class ClipEncoder:
             self._take_colours(frame)
         else:
             self._last_interval = Fraction(frame.pts - self._shown.pts)
-            self._show_until(Fraction(frame.pts))
+            self._show_until(frame.pts)
         self._shown = frame
         self._bytes += frame.bytes
 
@@ -124,7 +125,8 @@ class ClipEncoder:
         if first is None or last is None:
             raise ValueError("a clip needs at least one frame")
         # Nobody knows how long the last frame stays: as long as the one before it, but no longer than is shown once.
-        self._show_until(last.pts + min(self._last_interval, self._interval))
+        self._last_interval = min(self._last_interval, self._interval)
+        self._show_until(last.pts + self._last_interval)
         if not self.frames:
             self._write(last)
         self._container.mux(self._stream.encode(None))
@@ -145,10 +147,11 @@ class ClipEncoder:
             video=self._buffer.getvalue(), span=span, source_pts=np.array(self._source_pts, dtype=np.int64)
         )
 
-    def _show_until(self, pts: Fraction) -> None:
+    def _show_until(self, pts: int | Fraction) -> None:
         assert self._first is not None
         assert self._shown is not None
-        while self._first.pts + self.frames * self._interval < pts - EARLY * self._interval:
+        end = pts - min(EARLY * self._interval, self._last_interval / 2)
+        while self._first.pts + self.frames * self._interval < end:
             self._write(self._shown)
 
     def _write(self, frame: DecodedFrame) -> None:
@@ -213,11 +216,11 @@ def constant_rate(source: Source, *, max_fps: Fraction | float = 30) -> Fraction
     Returns:
         Frames a second, at most `max_fps`.
     """
-    highest = Fraction(max_fps).limit_denominator(1001)
-    rate = source.frame_rate
+    highest = _standard(Fraction(max_fps))
     if source.variable_rate:
-        rate = next((standard for standard in STANDARD_RATES if standard >= rate * Fraction(99, 100)), rate)
-    rate = _standard(rate)
+        above = (rate for rate in STANDARD_RATES if rate >= source.frame_rate * Fraction(99, 100))
+        return min(next(above, highest), highest)
+    rate = _standard(source.frame_rate)
     if rate <= highest:
         return rate
     part = _standard(rate / -(-rate // highest))

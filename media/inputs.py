@@ -42,6 +42,11 @@ class Input:
         self.stream.thread_type = "AUTO"
 
     @property
+    def codec_name(self) -> str:
+        """The codec's own name, whichever decoder reads it."""
+        return self.stream.codec_context.codec.canonical_name
+
+    @property
     def clock_may_jump(self) -> bool:
         """Whether the container is of a kind whose clock is known to jump and wrap (broadcast streams)."""
         return self.container.format.name in _FORMATS_WITH_CLOCK_JUMPS

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from media.decoding import packets
+from media.decoding import decode_packet, packets
 from media.inputs import Input
+from media.pictures import orientation
 from schemas.errors import MediaError
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 
 @dataclass(frozen=True)
@@ -28,24 +33,20 @@ def check_normalised(video: bytes | str | Path) -> Layout:
         MediaError: unsupported, naming every departure from the form; else as `media.probe`.
     """
     with Input(video) as clip:
-        stream, container = clip.stream, clip.container
-        timestamps, durations, starts_with_key, discards = [], set(), None, False
+        stream = clip.stream
+        timestamps: list[int | None] = []
+        hidden, first = False, None
         for packet in packets(clip):
-            starts_with_key = packet.is_keyframe if starts_with_key is None else starts_with_key
-            discards |= packet.is_discard
+            if first is None:
+                first = next(iter(decode_packet(clip, packet)), None)
+            hidden |= packet.is_discard
             timestamps.append(packet.pts)
-        faults = []
-        if "mp4" not in container.format.name:
-            faults.append(f"its container is {container.format.name}, not mp4")
-        if stream.codec_context.codec.canonical_name != "h264" or stream.codec_context.pix_fmt != "yuv420p":
-            faults.append(f"it is {stream.codec_context.codec.canonical_name} {stream.codec_context.pix_fmt}, not h264 yuv420p")
-        if stream.sample_aspect_ratio not in (None, 0, 1):
-            faults.append("its pixels are not square")
-        if not starts_with_key or discards:
-            faults.append("it does not start with the frame that is shown first")
         fps = Fraction(stream.average_rate or 0)
-        faults += _timing_faults(timestamps, fps, Fraction(stream.time_base or 0))
         layout = Layout(stream.width, stream.height, fps, len(timestamps))
+        faults = _form_faults(clip, first)
+        if hidden:
+            faults.append("it holds frames that are not shown")
+        faults += _timing_faults(timestamps, fps, Fraction(stream.time_base or 0))
     if faults:
         raise MediaError(
             f"this is no normalised clip: {'; '.join(faults)}",
@@ -54,6 +55,20 @@ def check_normalised(video: bytes | str | Path) -> Layout:
             remedy="Normalise it with `media.normalise`, or read it with the backend 'pyav'",
         )
     return layout
+
+
+def _form_faults(clip: Input, first: VideoFrame | None) -> list[str]:
+    container, codec, form = clip.container.format.name, clip.codec_name, clip.stream.pix_fmt
+    faults = []
+    if "mp4" not in container:
+        faults.append(f"its container is {container}, not mp4")
+    if (codec, form) != ("h264", "yuv420p"):
+        faults.append(f"it is {codec} {form}, not h264 yuv420p")
+    if clip.stream.sample_aspect_ratio not in (None, 0, 1):
+        faults.append("its pixels are not square")
+    if first is not None and orientation(first):
+        faults.append("its pictures are turned")
+    return faults
 
 
 def _timing_faults(timestamps: list[int | None], fps: Fraction, time_base: Fraction) -> list[str]:

@@ -80,7 +80,7 @@ def probe_input(recording: Input) -> Source:
     return Source(
         url=recording.url,
         container=_container_name(recording),
-        codec=stream.codec_context.codec.canonical_name,
+        codec=recording.codec_name,
         pixel_format=frame.format.name,
         width=width,
         height=height,

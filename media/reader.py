@@ -226,6 +226,12 @@ def _import(module: str, *, purpose: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(module.partition(".")[0], "train", purpose=purpose) from error
+    except (RuntimeError, OSError) as error:  # torchcodec is there, FFmpeg's shared libraries are not
+        raise ConfigError(
+            f"{module.partition('.')[0]} cannot load FFmpeg's shared libraries",
+            allowed="FFmpeg 4 to 8, installed so that the system's loader finds it",
+            remedy="Install it (`apt install ffmpeg`), or use the backend 'pyav'",
+        ) from error
 
 
 def _read(video: bytes | str | Path) -> bytes:

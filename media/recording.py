@@ -110,12 +110,13 @@ class Recording:
     def _wanted(self) -> Iterator[tuple[int, int, Decoded]]:
         """Frames between `start` and `end`, with their index and repaired timestamp."""
         origin: int | None = None
+        start = 0 if self._start is None else round(self._start / self.time_base)
+        end = None if self._end is None else round(self._end / self.time_base)
         for index, (pts, decoded) in enumerate(self._timed()):
             origin = pts if origin is None else origin
-            seconds = (pts - origin) * self.time_base
-            if self._end is not None and seconds >= self._end:
+            if end is not None and pts - origin >= end:
                 return
-            if self._start is None or seconds >= self._start:
+            if pts - origin >= start:
                 yield index, pts, decoded
 
     def _timed(self) -> Iterator[tuple[int, Decoded]]:
