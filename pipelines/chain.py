@@ -40,6 +40,11 @@ EMBEDDED: dict[str, str] = {
     "person_cut_off": "curation.filters.person_cut_off:PersonCutOff",
     "parsing": "preprocess.parsing:SelfieParsing",
     "garment_occlusion": "curation.filters.garment_occlusion:GarmentOcclusion",
+    "contact": "annotators.contact:ContactEvidence",
+    "labels": "annotators.label:ContactLabels",
+    "interaction": "annotators.interaction:InteractionShare",
+    "garment_crop": "preprocess.garment_crop:GarmentCrop",
+    "garment_mask": "preprocess.garment:GarmentMask",
     "agnostic_mask": "preprocess.agnostic:AgnosticMask",
 }
 """The embedded tier, cheapest first: a clip that is dropped costs nothing after."""

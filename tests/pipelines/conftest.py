@@ -79,8 +79,6 @@ class Job:
         return {path.name: path.read_bytes() for path in sorted((self.folder / out / "shards").glob("*.tar"))}
 
 
-@pytest.fixture()
+@pytest.fixture
 def job(tmp_path: Path, cluster: None) -> Job:
     return Job(tmp_path)
-
-
