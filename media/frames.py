@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import OrderedDict
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from media.reader import FrameReader, open_pyav
 from schemas.clip import Clip
 from schemas.errors import MediaError
 
@@ -35,23 +35,29 @@ class FrameBatch:
         return len(self.indices)
 
 
-_cache: OrderedDict[tuple[object, ...], FrameBatch] = OrderedDict()
+_cache: OrderedDict[tuple[tuple[str, int, int | None], int], FrameBatch] = OrderedDict()
+"""By (key, bytes, height) of a clip and the step between its frames; the least used comes first."""
 
 
 def frames(clip: Clip, *, fps: float | None = None, height: int | None = None) -> FrameBatch:
     """Decode `clip`, all frames or about `fps` a second, at its own size or scaled down to `height`.
+
+    Args:
+        clip: holds the normalised video in `artifacts["video"]`.
+        fps: frames a second wanted; every n-th frame is taken, n = clip's rate / `fps`, rounded. None: all.
+        height: pixels; never more than the clip's own. None: the clip's own.
 
     Raises:
         MediaError: the clip's bytes do not decode to `clip.span.frames` frames.
     """
     height = None if height is None or height >= clip.span.height else height
     step = 1 if fps is None else max(1, round(float(clip.span.fps / Fraction(fps))))
-    cache_key = (clip.key, len(clip.artifacts["video"]), step, height)
-    if cache_key in _cache:
-        _cache.move_to_end(cache_key)
-        return _cache[cache_key]
-    batch = _decode(clip, step=step, height=height)
-    _cache[cache_key] = batch
+    identity = (clip.key, len(clip.artifacts["video"]), height)
+    for kept_step in (step, *(kept[1] for kept in _cache if kept[0] == identity and step % kept[1] == 0)):
+        if (batch := _cache.get((identity, kept_step))) is not None:
+            _cache.move_to_end((identity, kept_step))
+            return batch if kept_step == step else _every(step // kept_step, batch)
+    batch = _cache[identity, step] = _decode(clip, step=step, height=height)
     while len(_cache) > 1 and sum(kept.images.nbytes for kept in _cache.values()) > CACHE_BYTES:
         _cache.popitem(last=False)
     return batch
@@ -59,26 +65,37 @@ def frames(clip: Clip, *, fps: float | None = None, height: int | None = None) -
 
 def forget(clip: Clip) -> None:
     """Drop the cached frames of `clip`."""
-    for cache_key in [cache_key for cache_key in _cache if cache_key[0] == clip.key]:
-        del _cache[cache_key]
+    for cached in [cached for cached in _cache if cached[0][0] == clip.key]:
+        del _cache[cached]
+
+
+def _every(step: int, batch: FrameBatch) -> FrameBatch:
+    """Every `step`-th frame of a batch, sharing its memory."""
+    return FrameBatch(images=batch.images[::step], indices=batch.indices[::step], scale=batch.scale)
 
 
 def _decode(clip: Clip, *, step: int, height: int | None) -> FrameBatch:
-    import av
-
-    width = None if height is None else max(2, round(clip.span.width * height / clip.span.height / 2) * 2)
-    images = []
-    with av.open(io.BytesIO(clip.artifacts["video"])) as container:
-        container.streams.video[0].thread_type = "AUTO"
-        for index, frame in enumerate(container.decode(video=0)):
-            if index % step == 0:
-                images.append(frame.to_ndarray(format="rgb24", width=width, height=height))
-    if index + 1 != clip.span.frames:
-        raise MediaError(f"the clip decodes to {index + 1} frames, not {clip.span.frames}", code="truncated", where=clip.key)
-    stacked = np.stack(images)
-    stacked.flags.writeable = False
+    reader = open_pyav(clip.artifacts["video"])
+    if len(reader) != clip.span.frames:
+        raise MediaError(
+            f"the clip holds {len(reader)} frames, not {clip.span.frames}", code="truncated", where=clip.key
+        )
+    width, height = reader.width if height is None else _even_width(reader, height), height or reader.height
+    indices = np.arange(0, len(reader), step, dtype=np.int64)
+    images = np.empty((len(indices), height, width, 3), dtype=np.uint8)
+    decoded = 0
+    for _, image in reader.images(indices.tolist(), size=(width, height)):
+        images[decoded] = image
+        decoded += 1
+    if decoded != len(indices):
+        raise MediaError(
+            f"only {decoded} of {len(indices)} frames decode", code="truncated", where=clip.key
+        )
+    images.flags.writeable = False
     return FrameBatch(
-        images=stacked,
-        indices=np.arange(0, index + 1, step, dtype=np.int64),
-        scale=(stacked.shape[2] / clip.span.width, stacked.shape[1] / clip.span.height),
+        images=images, indices=indices, scale=(width / clip.span.width, height / clip.span.height)
     )
+
+
+def _even_width(reader: FrameReader, height: int) -> int:
+    return max(2, round(reader.width * height / reader.height / 2) * 2)

@@ -64,14 +64,19 @@ def open_reader(video: bytes | str | Path, *, backend: Backend = "pyav") -> Fram
     if backend not in _READERS:
         raise ConfigError(f"there is no backend {backend!r}", allowed=", ".join(_READERS))
     if backend == "pyav":
-        try:
-            layout = check_normalised(video)
-        except MediaError as error:
-            if error.code != "unsupported":
-                raise
-            return RecordingReader(video)
-        return PyAvReader(_read(video), layout)
+        return open_pyav(video)
     return _READERS[backend](_read(video), check_normalised(video))
+
+
+def open_pyav(video: bytes | str | Path) -> PyAvReader | RecordingReader:
+    """As `open_reader` with PyAV."""
+    try:
+        layout = check_normalised(video)
+    except MediaError as error:
+        if error.code != "unsupported":
+            raise
+        return RecordingReader(video)
+    return PyAvReader(_read(video), layout)
 
 
 class _ClipReader:
@@ -140,37 +145,32 @@ class PyAvReader(_ClipReader):
         return np.stack([images[index] for index in indices])
 
 
-class RecordingReader:
+class RecordingReader(_ClipReader):
     """Reads a raw recording, in one pass from its start for each call. Frames are in the form of `Recording`."""
 
     def __init__(self, video: bytes | str | Path) -> None:
         self._video = video
         with Recording(video) as recording:
-            self.width, self.height = recording.width, recording.height
             pts = np.array([frame.pts for frame in recording], dtype=np.int64)
-            self.fps = recording.source.frame_rate
+            super().__init__(Layout(recording.width, recording.height, recording.source.frame_rate, len(pts)))
             self.timestamps = (pts - pts[:1]) * float(recording.time_base)
 
-    def __len__(self) -> int:
-        return len(self.timestamps)
-
     def __iter__(self) -> Iterator[Image]:
-        with Recording(self._video) as recording:
-            for frame in recording:
-                yield to_rgb(frame.picture)
+        return (image for _, image in self.images(range(len(self))))
 
-    def get(self, indices: Sequence[int]) -> Image:
-        """See `FrameReader.get`."""
-        _check_indices(indices, len(self))
-        wanted, images = set(indices), {}
+    def images(
+        self, indices: Sequence[int], *, size: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, Image]]:
+        """As `PyAvReader.images`."""
+        wanted = set(indices)
         with Recording(self._video) as recording:
             for index, frame in enumerate(recording):
                 if index in wanted:
-                    images[index] = to_rgb(frame.picture)
-                if len(images) == len(wanted):
-                    break
-        empty = np.empty((0, self.height, self.width, 3), dtype=np.uint8)
-        return np.stack([images[index] for index in indices]) if images else empty
+                    yield index, to_rgb(frame.picture, size)
+
+    def _read(self, indices: Sequence[int]) -> Image:
+        images = dict(self.images(sorted(set(indices))))
+        return np.stack([images[index] for index in indices])
 
 
 class DecordReader(_ClipReader):
