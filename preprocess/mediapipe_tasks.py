@@ -30,6 +30,7 @@ class Body:
         points: (33, 2) float64, x y in px of the image; may lie outside it.
         visibility: (33,) float64 in 0..1, that the point is in the image and nothing hides it.
         world: (33, 3) float64 in metres, x right, y down, z away from the camera, origin between the hips.
+
     """
 
     points: NDArray[np.float64]
@@ -46,6 +47,7 @@ class Hand:
         is_right: whether it looks like the person's right hand (of an unmirrored picture).
         joints: (21, 2) float64, x y in px of the image.
         world: (21, 3) float64 in metres, x right, y down, z away from the camera, origin at the hand's centre.
+
     """
 
     score: float
