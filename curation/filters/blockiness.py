@@ -32,7 +32,7 @@ class Blockiness(Filter):
             "steps on the codec's block grid over steps off it; 1 is no trace of blocks",
             "ratio",
             (0, None),
-            (None, 2.5),
+            (None, 2.2),
         ),
     }
 

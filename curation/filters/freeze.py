@@ -16,7 +16,7 @@ from schemas.stage import Filter
 TILE = 8
 """Side in px of the small picture's tiles that are compared."""
 
-CODEC_NOISE = 2.0
+CODEC_NOISE = 3.0
 """Levels by which the mean of a tile may wander between two encodings of one picture."""
 
 

@@ -42,7 +42,7 @@ class GarmentOcclusion(Filter):
             "share of the picture that shows the garment, mean over frames", "share", (0, 1), (0.02, None)
         ),
         "garment_occlusion": Metric(
-            "share of the garment hidden by hands, hair or things, mean over frames", "share", (0, 1), (None, 0.4)
+            "share of the garment hidden by hands, hair or things, mean over frames", "share", (0, 1), (None, 0.5)
         ),
         "garment_never_seen": Metric(
             "share of the garment hidden in every frame that its place faces the camera", "share", (0, 1), (None, 0.2)

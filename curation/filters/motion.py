@@ -14,9 +14,14 @@ from schemas.metrics import Metric
 from schemas.stage import Filter
 
 HEIGHT = 180
-CORNERS = 200
-RIM = 0.15
-"""Share of width and height at each side that is taken for background: a person is rarely most of it."""
+CELL = 8
+"""Side in px of the cells, of a picture of `HEIGHT`, that give one corner each."""
+
+WEAKEST_CORNER = 1e-4
+"""Smaller eigenvalue of the gradients' covariance (OpenCV's scale for 8 bits) from which a corner can be tracked."""
+
+SIDE = 0.2
+"""Share of the width at the left and at the right that is taken for background."""
 
 FEWEST = 8
 """Corners that an estimate of the camera's motion needs; a plain backdrop has less and tells nothing."""
@@ -26,8 +31,8 @@ class Motion(Filter):
     """Speeds in per cent of the picture's height a second, whatever the frame rate and size.
 
     `motion` is dense optical flow by DIS (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV
-    2016). `camera_motion` tracks Shi-Tomasi corners of the picture's rim by pyramidal Lucas-Kanade (Bouguet, 2001):
-    dense flow spreads a person's motion into a plain background, corners do not.
+    2016). `camera_motion` tracks corners (Shi and Tomasi, CVPR 1994) at the picture's sides by pyramidal
+    Lucas-Kanade (Bouguet, 2001): dense flow spreads a person's motion into a plain background, corners do not.
     """
 
     metrics: ClassVar[dict[str, Metric]] = {
@@ -63,28 +68,35 @@ def _flow_speeds(luma: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
 
 
 def _camera_speeds(luma: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """(N - 1,) length of the median move of the rim's corners from each picture to the next, in px."""
+    """(N - 1,) length of the median move of the background's corners from each picture to the next, in px."""
     import cv2
 
     speeds = np.zeros(len(luma) - 1)
-    rim = _rim(*luma[0].shape)
     for i, (before, after) in enumerate(pairwise(luma)):
-        corners = cv2.goodFeaturesToTrack(before, CORNERS, 0.01, 5, mask=rim)
-        if corners is None:
+        corners = _side_corners(before)
+        if len(corners) < FEWEST:
             continue
         found, status, _ = cv2.calcOpticalFlowPyrLK(
             before, after, corners, corners.copy(), winSize=(15, 15), maxLevel=3
         )
-        moves = (found - corners)[status[:, 0] == 1, 0]
+        moves = (found - corners)[status[:, 0] == 1]
         if len(moves) >= FEWEST:
             speeds[i] = np.linalg.norm(np.median(moves, axis=0))
     return speeds
 
 
-def _rim(height: int, width: int) -> NDArray[np.uint8]:
-    rim = np.ones((height, width), dtype=np.uint8)
-    rim[round(RIM * height) : round((1 - RIM) * height), round(RIM * width) : round((1 - RIM) * width)] = 0
-    return rim
+def _side_corners(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(K, 2) x y of the best corner of each cell at the sides, if it is one: each place weighs the same."""
+    import cv2
+
+    rows, columns = luma.shape[0] // CELL, luma.shape[1] // CELL
+    strength = cv2.cornerMinEigenVal(luma, 3)[: rows * CELL, : columns * CELL]
+    cells = strength.reshape(rows, CELL, columns, CELL).swapaxes(1, 2).reshape(rows, columns, -1)
+    strong = cells.max(axis=2) >= WEAKEST_CORNER
+    strong[:, round(SIDE * columns) : round((1 - SIDE) * columns)] = False
+    row, column = np.nonzero(strong)
+    inside = cells.argmax(axis=2)[row, column]
+    return np.stack([column * CELL + inside % CELL, row * CELL + inside // CELL], axis=1).astype(np.float32)
 
 
 def _shrink(luma: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:

@@ -40,7 +40,9 @@ class BurnedInText(Filter):
     confidence: float = Field(default=0.6, ge=0, le=1, description="Recognition score from which letters are believed.")
     characters: int = Field(default=2, ge=1, description="Fewest characters in a line; edges are often read as one.")
     still_seconds: float = Field(default=1.0, gt=0, description="How long burned-in text stays in its place, at least.")
-    sameness: float = Field(default=0.85, ge=-1, le=1, description="Correlation from which two patches show the same.")
+    sameness: float = Field(
+        default=0.75, ge=-1, le=1, description="Correlation of edges from which text has stayed in its place."
+    )
     threads: int = Field(default=1, ge=1, description="Threads that the models use.")
 
     _ocr: Any = None
@@ -94,7 +96,7 @@ class BurnedInText(Filter):
 
         covered = np.zeros(picture.shape[:2], dtype=np.uint8)
         for line in self._lines(picture):
-            if not others or any(_correlation(picture, other, line) >= self.sameness for other in others):
+            if not others or any(_sameness(picture, other, line) >= self.sameness for other in others):
                 cv2.fillPoly(covered, [line.round().astype(np.int32)], 1)
         return float(covered.mean())
 
@@ -113,11 +115,21 @@ class BurnedInText(Filter):
         ]
 
 
-def _correlation(picture: NDArray[Any], other: NDArray[Any], line: Polygon) -> float:
-    """Normalised correlation of two pictures inside the line's upright box, -1..1."""
-    import cv2
+def _sameness(picture: NDArray[Any], other: NDArray[Any], line: Polygon) -> float:
+    """Normalised correlation, -1..1, of the gradients inside the line's upright box.
 
+    Gradients, not pixels: letters keep their edges while a person moves behind them.
+    """
     height, width = picture.shape[:2]
     x0, y0 = np.clip(line.min(axis=0), 0, (width - 1, height - 1)).astype(int)
     x1, y1 = np.clip(np.ceil(line.max(axis=0)), (x0 + 1, y0 + 1), (width, height)).astype(int)
-    return float(cv2.matchTemplate(picture[y0:y1, x0:x1], other[y0:y1, x0:x1], cv2.TM_CCOEFF_NORMED)[0, 0])
+    ours, theirs = _gradients(picture[y0:y1, x0:x1]), _gradients(other[y0:y1, x0:x1])
+    strength = np.sqrt((ours**2).sum() * (theirs**2).sum())
+    return float((ours * theirs).sum() / strength) if strength else 1.0
+
+
+def _gradients(picture: NDArray[Any]) -> NDArray[np.float32]:
+    import cv2
+
+    luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    return np.stack([cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1)])
