@@ -18,11 +18,10 @@ class Clock:
         time_base: seconds per unit of the timestamps.
         frame_rate: nominal frames a second, for the time that a frame without a timestamp takes.
         longest_hold: seconds after which a step forward counts as a jump of the clock; None: never.
+
     """
 
-    def __init__(
-        self, *, time_base: Fraction, frame_rate: Fraction, longest_hold: float | None = LONGEST_HOLD
-    ) -> None:
+    def __init__(self, *, time_base: Fraction, frame_rate: Fraction, longest_hold: float | None = LONGEST_HOLD) -> None:
         self._step = max(1, round(1 / (frame_rate * time_base)))
         self._longest = None if longest_hold is None else max(self._step, int(longest_hold / time_base))
         self._offset = 0
@@ -34,15 +33,15 @@ class Clock:
             self._last = self._first(pts, following)
             return self._last
         shown = None if pts is None else pts + self._offset
-        if shown is not None and self._follows(shown):
+        upcoming = None if following is None else following + self._offset
+        if shown is not None and self._follows(shown) and not self._is_astray(shown, upcoming):
             self._last = shown
             return shown
-        upcoming = None if following is None else following + self._offset
         repaired = self._last + self._step
         if upcoming is not None and self._follows(upcoming):
             repaired = self._last + max(1, min(self._step, (upcoming - self._last) // 2))
         elif pts is not None and following is not None and following > pts:
-            self._offset += repaired - (pts + self._offset)  # the clock goes on from another place: follow it there
+            self._offset = repaired - pts  # the clock goes on from another place: follow it there
         self._last = repaired
         return repaired
 
@@ -54,3 +53,10 @@ class Clock:
     def _follows(self, pts: int) -> bool:
         assert self._last is not None
         return pts > self._last and (self._longest is None or pts - self._last <= self._longest)
+
+    def _is_astray(self, pts: int, upcoming: int | None) -> bool:
+        """Whether of two timestamps in the wrong order, this one is farther from where it should be."""
+        assert self._last is not None
+        if upcoming is None or not self._last < upcoming < pts:
+            return False
+        return pts - (self._last + self._step) > abs(upcoming - (self._last + 2 * self._step))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ def packets(recording: Input) -> Iterator[Packet]:
 
     Raises:
         MediaError: unreadable, where the storage fails. Damaged data is skipped.
+
     """
     import av
 
@@ -51,15 +52,20 @@ def packets(recording: Input) -> Iterator[Packet]:
             return
 
 
-def decode(recording: Input) -> Iterator[Decoded]:
+def decode(recording: Input, source: Iterable[Packet] | None = None) -> Iterator[Decoded]:
     """Frames of the shown stream in display order; what does not decode is left out.
+
+    Args:
+        recording: an open recording.
+        source: packets of it, from a key frame on; None: all that are left to read.
 
     Raises:
         MediaError: unreadable.
+
     """
     recording.stream.codec_context.thread_count = DECODER_THREADS
     sizes = _Sizes()
-    for packet in packets(recording):
+    for packet in packets(recording) if source is None else source:
         sizes.note(packet)
         for frame in decode_packet(recording, packet):
             yield Decoded(frame, sizes.of(frame))

@@ -32,6 +32,7 @@ class EncodedClip:
         video: the mp4's bytes.
         span: which source frames it shows.
         source_pts: (T,) int64, timestamp of the source frame behind each output frame, in `span.time_base`.
+
     """
 
     video: bytes
@@ -54,6 +55,7 @@ class ClipEncoder:
         crf: x264's constant rate factor, 0 (lossless) to 51.
         preset: x264's preset.
         gop_seconds: time between key frames.
+
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class ClipEncoder:
 
         Raises:
             ValueError: no frame was added.
+
         """
         first, last = self._first, self._shown
         if first is None or last is None:
@@ -196,7 +199,7 @@ class _View(io.RawIOBase):
 
 
 def _reopen(buffer: io.BytesIO) -> Callable[[str, int, dict[str, Any]], _View]:
-    def reopen(url: str, flags: int, options: dict[str, Any]) -> _View:  # noqa: ARG001 -- PyAV's signature
+    def reopen(url: str, flags: int, options: dict[str, Any]) -> _View:
         return _View(buffer)
 
     return reopen
@@ -215,6 +218,7 @@ def constant_rate(source: Source, *, max_fps: Fraction | float = 30) -> Fraction
 
     Returns:
         Frames a second, at most `max_fps`.
+
     """
     highest = _standard(Fraction(max_fps))
     if source.variable_rate:
@@ -246,6 +250,7 @@ def normalise(
 
     Raises:
         MediaError: as `Recording`; too_short, where fewer than two frames are left.
+
     """
     with Recording(video, start=start, end=end, max_short_side=max_short_side) as recording:
         encoder = ClipEncoder(
@@ -261,5 +266,7 @@ def normalise(
             encoder.add(frame)
             frames += 1
         if frames < 2:
-            raise MediaError(f"there are {frames} frames", code="too_short", where=recording.source.url, allowed="2 or more")
+            raise MediaError(
+                f"there are {frames} frames", code="too_short", where=recording.source.url, allowed="2 or more"
+            )
         return encoder.finish()

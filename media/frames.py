@@ -25,6 +25,7 @@ class FrameBatch:
         images: (N, H, W, 3) uint8 RGB. Read-only: stages share it.
         indices: (N,) int64, which frames of the clip these are.
         scale: pixels of `images` per pixel of the clip, as (x, y).
+
     """
 
     images: NDArray[np.uint8]
@@ -49,6 +50,7 @@ def frames(clip: Clip, *, fps: float | None = None, height: int | None = None) -
 
     Raises:
         MediaError: the clip's bytes do not decode to `clip.span.frames` frames.
+
     """
     height = None if height is None or height >= clip.span.height else height
     step = 1 if fps is None else max(1, round(float(clip.span.fps / Fraction(fps))))
@@ -88,13 +90,9 @@ def _decode(clip: Clip, *, step: int, height: int | None) -> FrameBatch:
         images[decoded] = image
         decoded += 1
     if decoded != len(indices):
-        raise MediaError(
-            f"only {decoded} of {len(indices)} frames decode", code="truncated", where=clip.key
-        )
+        raise MediaError(f"only {decoded} of {len(indices)} frames decode", code="truncated", where=clip.key)
     images.flags.writeable = False
-    return FrameBatch(
-        images=images, indices=indices, scale=(width / clip.span.width, height / clip.span.height)
-    )
+    return FrameBatch(images=images, indices=indices, scale=(width / clip.span.width, height / clip.span.height))
 
 
 def _even_width(reader: FrameReader, height: int) -> int:

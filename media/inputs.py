@@ -25,6 +25,7 @@ class Input:
 
     Raises:
         MediaError: missing, empty, not_media, no_video, unreadable.
+
     """
 
     container: InputContainer
@@ -79,7 +80,7 @@ class Input:
             if not stream.disposition & av.stream.Disposition.attached_pic and stream.codec_context is not None
         ]
         if not candidates:
-            kinds = sorted({stream.type for stream in self.container.streams}) or ["none"]
+            kinds = sorted({str(stream.type) for stream in self.container.streams}) or ["none"]
             raise MediaError(
                 f"there is no video stream, only: {', '.join(kinds)}",
                 code="no_video",
@@ -132,7 +133,10 @@ def _open_container(url: str, file: Any) -> InputContainer:
     except (av.error.FFmpegError, ValueError, _AnotherFile) as error:
         if _begins_as_mp4(file):
             raise MediaError(
-                "the mp4 holds no readable index (moov), so it is cut off or damaged", code="truncated", where=url, remedy="Fetch or record it again"
+                "the mp4 holds no readable index (moov), so it is cut off or damaged",
+                code="truncated",
+                where=url,
+                remedy="Fetch or record it again",
             ) from error
         raise MediaError(
             f"no video container that FFmpeg knows ({type(error).__name__})",

@@ -31,6 +31,7 @@ def check_normalised(video: bytes | str | Path) -> Layout:
 
     Raises:
         MediaError: unsupported, naming every departure from the form; else as `media.probe`.
+
     """
     with Input(video) as clip:
         stream = clip.stream

@@ -38,7 +38,7 @@ def is_hdr(frame: VideoFrame) -> bool:
 
 def orientation(frame: VideoFrame) -> tuple[str, ...]:
     """Filters that turn the picture as its display matrix says, by right angles and mirrors."""
-    side_data = frame.side_data.get("DISPLAYMATRIX")
+    side_data: Any = frame.side_data.get("DISPLAYMATRIX")
     if side_data is None:
         return ()
     a, b, _, c, d = struct.unpack_from("=5i", bytes(side_data))
@@ -71,6 +71,7 @@ class PictureFilter:
         width: of the pictures that come out, even.
         height: of the pictures that come out, even.
         pixel_aspect: width over height of the recording's pixels; None: square.
+
     """
 
     def __init__(self, *, width: int, height: int, pixel_aspect: Fraction | None) -> None:

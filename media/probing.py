@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 from statistics import median
@@ -35,6 +36,7 @@ def probe(url: str | Path) -> Source:
 
     Raises:
         MediaError: missing, empty, not_media, no_video, undecodable, truncated, unreadable.
+
     """
     with Input(url) as recording:
         return probe_input(recording)
@@ -75,7 +77,7 @@ def probe_input(recording: Input) -> Source:
     stream = recording.stream
     width, height = shown_size(frame, stream.sample_aspect_ratio)
     time_base = Fraction(stream.time_base or Fraction(1, 90000))
-    intervals = [Fraction(b - a) * time_base for a, b in zip(timestamps, timestamps[1:], strict=False) if b > a]
+    intervals = [Fraction(b - a) * time_base for a, b in itertools.pairwise(timestamps) if b > a]
     field_order = int(stream.codec_context.field_order)
     return Source(
         url=recording.url,

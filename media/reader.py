@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from media.decoding import decode
+from media.inputs import Input
 from media.normalised import Layout, check_normalised
 from media.recording import Recording
 from schemas.errors import ConfigError, MediaError, MissingExtraError
@@ -30,6 +32,7 @@ class FrameReader(Protocol):
         height: of the images, in pixels.
         fps: frames a second; the average, where the video is raw and its rate varies.
         timestamps: (N,) float64, seconds from the first frame to each.
+
     """
 
     width: int
@@ -60,6 +63,7 @@ def open_reader(video: bytes | str | Path, *, backend: Backend = "pyav") -> Fram
         MediaError: as `media.probe`; unsupported, where decord or torchcodec is given a raw recording.
         MissingExtraError: the backend's package is not installed.
         ConfigError: no such backend.
+
     """
     if backend not in _READERS:
         raise ConfigError(f"there is no backend {backend!r}", allowed=", ".join(_READERS))
@@ -114,27 +118,21 @@ class PyAvReader(_ClipReader):
     def __iter__(self) -> Iterator[Image]:
         return (image for _, image in self.images(range(len(self))))
 
-    def images(
-        self, indices: Sequence[int], *, size: tuple[int, int] | None = None
-    ) -> Iterator[tuple[int, Image]]:
+    def images(self, indices: Sequence[int], *, size: tuple[int, int] | None = None) -> Iterator[tuple[int, Image]]:
         """Frames of the rising `indices`, each with its number, as RGB of `size` (width, height), in one pass."""
-        import av
-
         wanted, position = list(indices), 0
         if not wanted:
             return
-        with av.open(io.BytesIO(self._video)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            ticks = 1 / (self.fps * Fraction(stream.time_base))
+        with Input(self._video) as clip:
+            ticks = 1 / (self.fps * Fraction(clip.stream.time_base or 1))
             if wanted[0]:
-                container.seek(int(wanted[0] * ticks), stream=stream)
-            for frame in container.decode(stream):
-                index = round(frame.pts / ticks)
+                clip.container.seek(int(wanted[0] * ticks), stream=clip.stream)
+            for decoded in decode(clip):
+                index = round((decoded.frame.pts or 0) / ticks)
                 if index > wanted[position]:
                     break  # it did not decode
                 if index == wanted[position]:
-                    yield index, to_rgb(frame, size)
+                    yield index, to_rgb(decoded.frame, size)
                     position += 1
                     if position == len(wanted):
                         return
@@ -153,14 +151,12 @@ class RecordingReader(_ClipReader):
         with Recording(video) as recording:
             pts = np.array([frame.pts for frame in recording], dtype=np.int64)
             super().__init__(Layout(recording.width, recording.height, recording.source.frame_rate, len(pts)))
-            self.timestamps = (pts - pts[:1]) * float(recording.time_base)
+            self.timestamps = ((pts - pts[:1]) * float(recording.time_base)).astype(np.float64)
 
     def __iter__(self) -> Iterator[Image]:
         return (image for _, image in self.images(range(len(self))))
 
-    def images(
-        self, indices: Sequence[int], *, size: tuple[int, int] | None = None
-    ) -> Iterator[tuple[int, Image]]:
+    def images(self, indices: Sequence[int], *, size: tuple[int, int] | None = None) -> Iterator[tuple[int, Image]]:
         """As `PyAvReader.images`."""
         wanted = set(indices)
         with Recording(self._video) as recording:
@@ -208,9 +204,10 @@ def to_rgb(frame: VideoFrame, size: tuple[int, int] | None = None) -> Image:
     """(H, W, 3) uint8 RGB of a decoded picture, scaled to `size` (width, height) where given."""
     width, height = size or (frame.width, frame.height)
     smaller = width * height < frame.width * frame.height
-    return frame.to_ndarray(
+    image: Any = frame.to_ndarray(
         format="rgb24", width=width, height=height, interpolation="AREA" if smaller else "BILINEAR"
     )
+    return image
 
 
 def _check_indices(indices: Sequence[int], frames: int) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +16,13 @@ from media.decoding import Decoded, decode
 from media.inputs import Input
 from media.pictures import PictureFilter, fitted_size
 from media.probing import probe_input
+from media.skipping import skip_to
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
+
+WORTH_SKIPPING = 2
+"""Seconds before `start` from which on they are passed over undecoded, where that can be done exactly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +34,7 @@ class DecodedFrame:
         pts: when it appears, in units of the recording's time base; strictly increasing.
         picture: yuv420p, 8 bit, SDR, limited range, progressive, upright, square pixels, even size.
         bytes: compressed bytes that the recording spends on it.
+
     """
 
     index: int
@@ -57,6 +63,7 @@ class Recording:
 
     Raises:
         MediaError: as `media.probe`; while iterating: unreadable, where the storage fails.
+
     """
 
     def __init__(
@@ -69,17 +76,15 @@ class Recording:
     ) -> None:
         with Input(video) as trial:  # probing reads ahead; a fresh input needs no seek back
             self.source = probe_input(trial)
-        self._start, self._end = start, end
+        self._video, self._start, self._end = video, start, end
         self._input = Input(video)
         stream = self._input.stream
         self.time_base = Fraction(stream.time_base or Fraction(1, 90000))
         self.width, self.height = fitted_size(self.source.width, self.source.height, max_short_side)
-        self._filter = PictureFilter(
-            width=self.width, height=self.height, pixel_aspect=stream.sample_aspect_ratio
-        )
+        self._filter = PictureFilter(width=self.width, height=self.height, pixel_aspect=stream.sample_aspect_ratio)
         self._frames = self._pictures()
 
-    def __iter__(self) -> Iterator[DecodedFrame]:
+    def __iter__(self) -> Generator[DecodedFrame, None, None]:
         return self._frames
 
     def close(self) -> None:
@@ -95,7 +100,7 @@ class Recording:
     ) -> None:
         self.close()
 
-    def _pictures(self) -> Iterator[DecodedFrame]:
+    def _pictures(self) -> Generator[DecodedFrame, None, None]:
         try:
             for index, pts, decoded in self._wanted():
                 for picture, (its_index, its_pts, its_bytes) in self._filter.push(
@@ -109,17 +114,33 @@ class Recording:
 
     def _wanted(self) -> Iterator[tuple[int, int, Decoded]]:
         """Frames between `start` and `end`, with their index and repaired timestamp."""
-        origin: int | None = None
-        start = 0 if self._start is None else round(self._start / self.time_base)
-        end = None if self._end is None else round(self._end / self.time_base)
-        for index, (pts, decoded) in enumerate(self._timed()):
+        start = 0 if self._start is None else self._ticks(self._start)
+        end = None if self._end is None else self._ticks(self._end)
+        first_index, origin, frames = self._from(start)
+        for index, (pts, decoded) in enumerate(self._timed(frames), first_index):
             origin = pts if origin is None else origin
             if end is not None and pts - origin >= end:
                 return
             if pts - origin >= start:
                 yield index, pts, decoded
 
-    def _timed(self) -> Iterator[tuple[int, Decoded]]:
+    def _ticks(self, seconds: float) -> int:
+        """The first timestamp at or after `seconds`, which 0.4 as a float must not miss."""
+        return ceil(Fraction(seconds) / self.time_base - Fraction(1, 1000))
+
+    def _from(self, start: int) -> tuple[int, int | None, Iterator[Decoded]]:
+        """Frames from a little before `start`, the first one's index, and the recording's first timestamp."""
+        if start * self.time_base > WORTH_SKIPPING:
+            resumption = skip_to(self._input, start)
+            if resumption is not None:
+                decoded = decode(self._input, resumption.packets)
+                whole = (frame for frame in decoded if (frame.frame.pts or 0) >= resumption.first_pts)
+                return resumption.first_index, resumption.origin, whole
+            self._input.close()
+            self._input = Input(self._video)
+        return 0, None, decode(self._input)
+
+    def _timed(self, frames: Iterator[Decoded]) -> Iterator[tuple[int, Decoded]]:
         """Every frame with its repaired timestamp."""
         clock = Clock(
             time_base=self.time_base,
@@ -128,7 +149,7 @@ class Recording:
         )
         time_of = attrgetter("dts" if self._input.shows_in_decoding_order else "pts")
         held: Decoded | None = None
-        for decoded in decode(self._input):
+        for decoded in frames:
             if held is not None:
                 yield clock.repair(time_of(held.frame), time_of(decoded.frame)), held
             held = decoded

@@ -95,7 +95,10 @@ CASES = [
     _written("starts_late_mkv", "video.mkv", times=[Fraction(3, 2) + Fraction(n, 25) for n in range(FRAMES)]),
     _written("interlaced_h264", "video.mkv", options={"x264-params": "tff=1"}, interlaced=True),
     _written(
-        "interlaced_mpeg2", "video.ts", codec="mpeg2video", interlaced=True,
+        "interlaced_mpeg2",
+        "video.ts",
+        codec="mpeg2video",
+        interlaced=True,
         options={"flags": "+ildct+ilme", "b": "4M", "bf": "2"},
     ),
     _written("hevc_10_bit", "video.mp4", codec="libx265", pixel_format="yuv420p10le"),

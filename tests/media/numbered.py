@@ -108,9 +108,7 @@ class TransportStream:
     def __init__(self, data: bytes) -> None:
         self.data = bytearray(data)
         self._headers = [
-            header
-            for start in range(0, len(data), self.PACKET)
-            if (header := self._pes_header(start)) is not None
+            header for start in range(0, len(data), self.PACKET) if (header := self._pes_header(start)) is not None
         ]
 
     def rewrite(self, change: Any) -> TransportStream:

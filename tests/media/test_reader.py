@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -68,6 +70,11 @@ class TestBackend:
             assert got == sorted(got)
 
 
+def test_pyav_seeks_to_each_frame(clip: bytes) -> None:
+    reader = media.open_reader(clip)
+    assert [read(reader.get([index])[0]) for index in range(FRAMES)] == list(range(FRAMES))
+
+
 @pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend != "pyav"])
 @pytest.mark.parametrize(
     ("file", "options", "words"),
@@ -80,7 +87,9 @@ class TestBackend:
         ("video.mkv", {}, "matroska"),
     ],
 )
-def test_raw_recordings_are_refused(backend: str, file: str, options: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_raw_recordings_are_refused(
+    backend: str, file: str, options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
     video = write(tmp_path / file, 30, **options)
     with pytest.raises(MediaError, match=words) as caught:
         media.open_reader(video, backend=backend)  # type: ignore[arg-type]
@@ -117,9 +126,7 @@ def test_unknown_backend_is_named(clip: bytes) -> None:
 
 
 def test_import_of_media_is_light() -> None:
-    import subprocess
-    import sys
-
-    code = "import sys, media; print([name for name in ('torch', 'cv2', 'decord', 'torchcodec') if name in sys.modules])"
+    heavy = ("torch", "cv2", "decord", "torchcodec")
+    code = f"import sys, media; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+import ffmpeg
 import numpy as np
 import pytest
 
@@ -14,8 +16,10 @@ from media.probing import describe, probe
 from media.recording import DecodedFrame, Recording
 from schemas.errors import MediaError
 from tests.clips import shared
-from tests.media.cases import CASES, CLOSED, FFMPEG, Case
+from tests.media.cases import CASES, CLOSED, FFMPEG, OPEN, UNEVEN, Case
 from tests.media.numbered import draw, luma, read, write
+
+LONG_UNEVEN = [time + lap * Fraction(3) for lap in range(4) for time in UNEVEN[:25]]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -65,6 +69,43 @@ def test_start_and_end_keep_the_count(tmp_path: Path) -> None:
         frames = list(recording)
     assert [read(luma(frame.picture)) for frame in frames] == list(range(15, 25))
     assert [frame.index for frame in frames] == list(range(15, 25))
+
+
+@pytest.mark.parametrize("start", [2.5, 3.0, 3.96, 9.0])
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("v.mp4", {"options": CLOSED}),
+        ("v.mp4", {"options": OPEN}),
+        ("v.mkv", {"options": OPEN}),
+        ("v.mp4", {"options": CLOSED, "times": LONG_UNEVEN}),
+        ("v.mp4", {"codec": "libx265", "options": {"x265-params": "keyint=12:open-gop=1:log-level=none"}}),
+        ("v.webm", {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8", "g": "12"}}),
+        ("v.ts", {"options": CLOSED}),
+        ("v.avi", {"options": CLOSED}),
+    ],
+)
+def test_skipping_changes_nothing(start: float, file: str, options: dict[str, Any], tmp_path: Path) -> None:
+    video = write(tmp_path / file, 100, **options)
+    with Recording(video) as recording:
+        origin = None
+        expected = []
+        for frame in recording:
+            origin = frame.pts if origin is None else origin
+            if (frame.pts - origin) * recording.time_base >= Fraction(str(start)):
+                expected.append((frame.index, frame.pts, frame.bytes, read(luma(frame.picture))))
+    with Recording(video, start=start) as recording:
+        got = [(frame.index, frame.pts, frame.bytes, read(luma(frame.picture))) for frame in recording]
+    assert got == expected
+
+
+def test_skipping_counts_what_an_edit_list_hides(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole.mp4", 150, options=CLOSED)
+    cut = tmp_path / "cut.mp4"
+    ffmpeg.input(str(whole), ss=0.6).output(str(cut), c="copy").run(cmd=FFMPEG, quiet=True)
+    with Recording(cut, start=3.0) as recording:
+        frames = [(frame.index, read(luma(frame.picture))) for frame in recording]
+    assert frames == [(index, index + 15) for index in range(75, 135)]
 
 
 def test_scales_to_the_short_side_and_keeps_the_shape(tmp_path: Path) -> None:
