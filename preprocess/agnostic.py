@@ -90,32 +90,25 @@ class AgnosticMask(Stage):
     reach: float = Field(
         default=0.007, ge=0, le=0.2, description="Room around garment and body, over the longer side of the frame."
     )
-    temporal_window: int = Field(default=7, ge=1, le=31, description="Frames that the mask is averaged over.")
-    spatial_window: int = Field(default=15, ge=1, le=101, description="Side in px of the square it is averaged over.")
+    smoothing: float = Field(
+        default=0.018, ge=0, le=0.2, description="Side of the square the mask is averaged over, over the longer side."
+    )
+    smoothing_seconds: float = Field(default=0.25, ge=0, le=2, description="Time that the mask is averaged over.")
     hands: HandRegion = Field(default_factory=HandRegion, description="How hands are marked off.")
 
     def process(self, clip: Clip) -> None:
         """Give `agnostic_mask`, (T, H, W) bool, true = repaint."""
-        parsing = clip.artifacts["parsing"]
+        parsing, rule = clip.artifacts["parsing"], RULES[clip.pair.part]
         body = fitting_skeleton(clip.artifacts["pose"], (parsing != Label.BACKGROUND) & ~np.isin(parsing, ACCESSORIES))
-        rule = RULES[clip.pair.part]
-        kept = np.stack([self.hands.mask(clip.artifacts["hands"], body, labels, i) for i, labels in enumerate(parsing)])
-        kept |= parsing == Label.FACE
-        garment = np.isin(parsing, rule.garment)
-        raw = np.stack(
-            [
-                self._frame(
-                    labels,
-                    garment[i],
-                    kept[i],
-                    rule,
-                    None if body is None else body_region(body, i, rule.body, labels.shape),
-                )
-                for i, labels in enumerate(parsing)
-            ]
-        )
-        smooth = smooth_mask(raw, spatial=self.spatial_window, temporal=self.temporal_window)
-        clip.artifacts["agnostic_mask"] = (smooth | garment) & ~kept
+        garment, kept = np.isin(parsing, rule.garment), parsing == Label.FACE
+        mask = np.empty(parsing.shape, bool)
+        for frame, labels in enumerate(parsing):
+            kept[frame] |= self.hands.mask(clip.artifacts["hands"], body, labels, frame)
+            inside = None if body is None else body_region(body, frame, rule.body, labels.shape)
+            mask[frame] = self._frame(labels, garment[frame], kept[frame], rule, inside)
+        half_window = int(self.smoothing_seconds * float(clip.span.fps) / 2)
+        mask = smooth_mask(mask, side=odd(int(self.smoothing * max(parsing.shape[1:]))), half_window=half_window)
+        clip.artifacts["agnostic_mask"] = (mask | garment) & ~kept
 
     def _frame(
         self, labels: NDArray[np.uint8], garment: Mask, protected: Mask, rule: PartRule, body: Mask | None
@@ -180,11 +173,19 @@ def hulls(mask: Mask) -> Mask:
     return canvas > 0
 
 
-def smooth_mask(mask: Mask, *, spatial: int, temporal: int) -> Mask:
-    """(T, H, W) bool: mean over a square, then over time (the ends repeated), kept from a half on."""
-    import cv2
-    from scipy.ndimage import uniform_filter1d
+def smooth_mask(mask: Mask, *, side: int, half_window: int) -> Mask:
+    """(T, H, W) bool: mean over a square of `side` px, then over `half_window` frames to each side, from a half on.
 
-    blurred = np.stack([cv2.blur(frame.astype(np.uint8) * 255, (spatial, spatial)) for frame in mask])
-    mean = uniform_filter1d(blurred, temporal, axis=0, output=np.float32, mode="nearest")
-    return mean > 127.5
+    The first and last frames are repeated beyond the ends.
+    """
+    import cv2
+
+    blurred = np.stack([cv2.blur(frame.astype(np.uint8) * 255, (side, side)) for frame in mask])
+    order = np.arange(-half_window, len(mask) + half_window).clip(0, len(mask) - 1)
+    total = blurred[order[: 2 * half_window]].sum(0, dtype=np.int32)
+    smooth = np.empty_like(mask)
+    for frame in range(len(mask)):
+        total += blurred[order[frame + 2 * half_window]]
+        smooth[frame] = 2 * total > 255 * (2 * half_window + 1)
+        total -= blurred[order[frame]]
+    return smooth

@@ -29,6 +29,9 @@ class HandRegion(BaseModel):
     sure_score: float = Field(
         default=0.5, ge=0, le=1, description="Hands scored lower have no such core: skin must be seen as well."
     )
+    least_skin: float = Field(
+        default=0.3, ge=0, le=1, description="Share of skin among a hand's pixels below which it is not believed."
+    )
     reach: float = Field(default=0.45, ge=0, description="Skin this far from a finger's line is hand too.")
     beyond_wrist: float = Field(
         default=0.4, ge=0, description="Where no joints are known: length of the hand, over the torso's."
@@ -42,11 +45,11 @@ class HandRegion(BaseModel):
 
         skin, region = SKIN[labels], np.zeros(labels.shape, np.uint8)
         for side in range(2):
-            if hands.scores[frame, side] > 0:
-                joints = hands.joints_2d[frame, side]
+            joints, score = hands.joints_2d[frame, side], float(hands.scores[frame, side])
+            core = self._near_joints(joints, labels.shape, self.core) if score > 0 else region[:0]
+            if core.any() and skin[core > 0].mean() >= self.least_skin:
                 region |= self._near_joints(joints, labels.shape, self.reach) & skin
-                if hands.scores[frame, side] >= self.sure_score:
-                    region |= self._near_joints(joints, labels.shape, self.core)
+                region |= core if score >= self.sure_score else core & skin
             elif body is not None:
                 region |= self._past_wrist(body, HANDS[side], frame, labels.shape) & skin
         rim = 2 * round(self.rim * max(labels.shape)) + 1

@@ -25,8 +25,9 @@ from schemas.manifest import Part
 
 UInt8 = NDArray[np.uint8]
 
-ARM_FIRST = 0.6
-"""Skin is an arm's even if it is nearer to another bone by this factor: bare arms mostly are in front."""
+ARM_FIRST, ARM_ROOM = 1.7, 1.2
+"""Skin is an arm's even if nearer to another bone by this factor, or within so many half widths of the arm: bare
+arms mostly are in front."""
 ENCLOSED = 0.8
 """Share of clothes in the rim of a print."""
 COARSE = 4
@@ -52,7 +53,7 @@ def body_labels(classes: UInt8, pictures: UInt8, pose: Pose, *, part: Part, spli
     garments = _garment_labels(part)
     body = fitting_skeleton(pose, (classes != selfie.BACKGROUND) & (classes != selfie.OTHERS))
     if body is None:
-        return _unsplit(garments[part is Part.LOWER])[classes]
+        return _unsplit(garments[int(part is Part.LOWER)])[classes]
     size = max(1, classes.shape[1] // COARSE), max(1, classes.shape[2] // COARSE)
     small = body.resized(size[0] / classes.shape[1])
     odds = split.colour_odds(classes, pictures, small, size)
@@ -92,7 +93,7 @@ def _label_frame(seen: UInt8, near: BodyMap, garments: UInt8) -> UInt8:
     labels = _unsplit(0)[seen]
     labels = np.where(seen == selfie.BODY_SKIN, enlarge(_skin(near)), labels)
     labels = np.where(seen == selfie.OTHERS, enlarge(_accessories(near)), labels)
-    hidden = (seen != selfie.BODY_SKIN) & (enlarge(_prints(seen, near)) > 0)
+    hidden = np.isin(seen, (selfie.BACKGROUND, selfie.OTHERS)) & (enlarge(_prints(seen, near)) > 0)
     return np.where((seen == selfie.CLOTHES) | hidden, garments, labels)
 
 
@@ -101,17 +102,17 @@ def _prints(seen: UInt8, near: BodyMap) -> UInt8:
     import cv2
 
     trunk = near.trunk
-    middle = (trunk.bone == Bone.TORSO) & (trunk.along > 0.1) & (trunk.along < 0.9) & (trunk.distance < 0.7)
+    middle = (trunk.bone == Bone.TORSO) & (trunk.along > 0.1) & (trunk.along < 0.9) & (trunk.distance < 1.3)
     coarse = cv2.resize(seen, middle.shape[::-1], interpolation=cv2.INTER_NEAREST)
     other = np.isin(coarse, (selfie.BACKGROUND, selfie.OTHERS)).astype(np.uint8)
     found = np.zeros(middle.shape, np.uint8)
     count, pieces = cv2.connectedComponents(other, connectivity=4)
     for piece in range(1, count):
         inside = pieces == piece
-        if middle[inside].all():
+        if middle[inside].mean() > ENCLOSED:
             around = (cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~inside
             found[inside & (np.mean(coarse[around] == selfie.CLOTHES) > ENCLOSED)] = 1
-    return found
+    return np.asarray(cv2.dilate(found, np.ones((3, 3), np.uint8)), np.uint8)
 
 
 def _skin(near: BodyMap) -> UInt8:
@@ -121,7 +122,7 @@ def _skin(near: BodyMap) -> UInt8:
         names[bone] = Label.LEFT_ARM if bone in LEFT_SIDE else Label.RIGHT_ARM
     for bone in THIGHS + SHINS + FEET:
         names[bone] = Label.LEFT_LEG if bone in LEFT_SIDE else Label.RIGHT_LEG
-    arm = near.arms.distance * ARM_FIRST < near.trunk.distance
+    arm = near.arms.distance < np.maximum(ARM_ROOM, near.trunk.distance * ARM_FIRST)
     return np.where(arm, names[near.arms.bone], names[near.trunk.bone])
 
 
