@@ -100,15 +100,16 @@ def _open_bytes(video: str | Path | bytes) -> tuple[int | None, Any]:
     url = str(video)
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
-        if filesystem.isdir(path) and not filesystem.isfile(path):
-            raise MediaError("this is a folder, not a video", code="missing", where=url, remedy="Name one file")
         file = filesystem.open(path, "rb")
+    except IsADirectoryError as error:
+        raise MediaError("this is a folder", code="missing", where=url, remedy="Name one video file") from error
     except (FileNotFoundError, NotADirectoryError) as error:
+        # fsspec says "not found" of any HTTP failure; its cause tells a lost connection from a wrong address.
+        if error.__cause__ is not None and getattr(error.__cause__, "status", None) not in (404, 410):
+            raise MediaError(f"cannot be opened: {error.__cause__}", code="unreadable", where=url) from error
         raise MediaError(
             "there is no such file", code="missing", where=url, remedy="Check the path in the manifest"
         ) from error
-    except MediaError:
-        raise
     except Exception as error:  # every file system has error types of its own
         raise MediaError(f"cannot be opened: {error}", code="unreadable", where=url) from error
     return _checked_size(file, url)

@@ -37,7 +37,11 @@ def is_hdr(frame: VideoFrame) -> bool:
 
 
 def orientation(frame: VideoFrame) -> tuple[str, ...]:
-    """Filters that turn the picture as its display matrix says, by right angles and mirrors."""
+    """Filters that turn the picture as its display matrix says, by right angles and mirrors.
+
+    Not for every frame: asking PyAV for side data ties the frame into a reference cycle, so that it stays in memory
+    until the garbage collector comes by.
+    """
     side_data: Any = frame.side_data.get("DISPLAYMATRIX")
     if side_data is None:
         return ()
@@ -78,6 +82,8 @@ class PictureFilter:
         self._size = (width, height)
         self._pixel_aspect = _sane(pixel_aspect)
         self._deinterlace = False
+        self._rotation: int | None = None
+        self._orientation: tuple[str, ...] = ()
         self._look: _Look | None = None
         self._graph: Graph | None = None
         self._held: deque[Any] = deque()
@@ -86,7 +92,9 @@ class PictureFilter:
     def push(self, frame: VideoFrame, tag: Any) -> list[tuple[VideoFrame, Any]]:
         """Pictures that are ready after `frame` came in, in order, each with the tag it came in with."""
         self._deinterlace |= frame.interlaced_frame
-        look = _Look.of(frame, deinterlace=self._deinterlace)
+        if frame.rotation != self._rotation:
+            self._rotation, self._orientation = frame.rotation, orientation(frame)
+        look = _Look.of(frame, orientation=self._orientation, deinterlace=self._deinterlace)
         done: list[tuple[VideoFrame, Any]] = []
         if look != self._look:
             done = self.flush()
@@ -173,13 +181,13 @@ class _Look:
     colours: tuple[int, int, int, int]  # matrix, range, primaries, transfer, in FFmpeg's numbers
 
     @classmethod
-    def of(cls, frame: VideoFrame, *, deinterlace: bool) -> _Look:
+    def of(cls, frame: VideoFrame, *, orientation: tuple[str, ...], deinterlace: bool) -> _Look:
         colours = (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)
         return cls(
             width=frame.width,
             height=frame.height,
             pixel_format=frame.format.name,
-            orientation=orientation(frame),
+            orientation=orientation,
             deinterlace=deinterlace,
             colours=tuple(int(number) for number in colours),  # type: ignore[arg-type]
         )
