@@ -36,7 +36,7 @@ class Motion(Filter):
     """
 
     metrics: ClassVar[dict[str, Metric]] = {
-        "motion": Metric("mean speed of what the picture shows, per cent of its height", "%/s", (0, None), (0.3, None)),
+        "motion": Metric("mean speed of what the picture shows, per cent of its height", "%/s", (0, None), (0.1, None)),
         "camera_motion": Metric(
             "speed of the background (mean over time of its median corner): pans and shake",
             "%/s",

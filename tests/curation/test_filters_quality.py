@@ -115,7 +115,7 @@ def test_a_low_bitrate_shows_in_blocks_and_is_dropped(real: Path, tmp_path: Path
         clip.span = replace(clip.span, bytes=coded.stat().st_size)
         values.append(measure(Blockiness, clip)["blockiness"])
     assert values == sorted(values)
-    assert {"blockiness", "bits_per_pixel"} & set(drops(clip))
+    assert {"blockiness", "bitrate", "bits_per_pixel"} & set(drops(clip))
 
 
 def test_blur_grows_with_a_gaussian(real: Path, tmp_path: Path) -> None:
