@@ -73,11 +73,17 @@ RULES: dict[Part, PartRule] = {
 """CatVTON's AutoMasker, by part (facts of its public code; its DensePose parts are bones here)."""
 
 
+FIGURE = 4.5
+"""Height of a person over the length of the torso, generously. AutoMasker's kernels grow with the frame, which a
+person fills in its data; where one fills less, they grow with the person."""
+
+
 class AgnosticMask(Stage):
     """Marks the pixels that a try-on model repaints for the pair's part.
 
-    Follows CatVTON's AutoMasker and CatV2TON's smoothing over time, with the body taken from the pose instead of
-    DensePose.
+    Follows CatVTON's AutoMasker and CatV2TON's smoothing over time. Three things differ: the body is taken from the
+    pose instead of DensePose; by default pieces are widened by `reach` and not to their convex hulls, which for
+    legs apart or arms spread are more than twice the garment; and kernels grow with the person, not the frame.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("parsing", "pose", "hands")
@@ -88,10 +94,13 @@ class AgnosticMask(Stage):
         description="Whether each piece of the mask is widened to its convex hull, as AutoMasker does.",
     )
     reach: float = Field(
-        default=0.007, ge=0, le=0.2, description="Room around garment and body, over the longer side of the frame."
+        default=0.007, ge=0, le=0.2, description="Room around garment and body, over the person's height."
     )
     smoothing: float = Field(
-        default=0.018, ge=0, le=0.2, description="Side of the square the mask is averaged over, over the longer side."
+        default=0.018,
+        ge=0,
+        le=0.2,
+        description="Side of the square the mask is averaged over, over the person's height.",
     )
     smoothing_seconds: float = Field(default=0.25, ge=0, le=2, description="Time that the mask is averaged over.")
     hands: HandRegion = Field(default_factory=HandRegion, description="How hands are marked off.")
@@ -100,29 +109,38 @@ class AgnosticMask(Stage):
         """Give `agnostic_mask`, (T, H, W) bool, true = repaint."""
         parsing, rule = clip.artifacts["parsing"], RULES[clip.pair.part]
         body = fitting_skeleton(clip.artifacts["pose"], (parsing != Label.BACKGROUND) & ~np.isin(parsing, ACCESSORIES))
+        extent = max(parsing.shape[1:])
+        if body is not None:
+            extent = min(extent, round(FIGURE * float(np.median(body.torso))))
         garment, kept = np.isin(parsing, rule.garment), parsing == Label.FACE
         mask = np.empty(parsing.shape, bool)
         for frame, labels in enumerate(parsing):
-            kept[frame] |= self.hands.mask(clip.artifacts["hands"], body, labels, frame)
-            inside = None if body is None else body_region(body, frame, rule.body, labels.shape)
-            mask[frame] = self._frame(labels, garment[frame], kept[frame], rule, inside)
+            kept[frame] |= self.hands.mask(clip.artifacts["hands"], body, labels, frame, extent=extent)
+            inside = None if body is None else body_region(body, frame, rule.body, labels.shape, extent=extent)
+            mask[frame] = self._frame(labels, garment[frame], kept[frame], rule, inside, extent)
         half_window = int(self.smoothing_seconds * float(clip.span.fps) / 2)
-        mask = smooth_mask(mask, side=odd(int(self.smoothing * max(parsing.shape[1:]))), half_window=half_window)
+        mask = smooth_mask(mask, side=odd(int(self.smoothing * extent)), half_window=half_window)
         clip.artifacts["agnostic_mask"] = (mask | garment) & ~kept
 
     def _frame(
-        self, labels: NDArray[np.uint8], garment: Mask, protected: Mask, rule: PartRule, body: Mask | None
+        self,
+        labels: NDArray[np.uint8],
+        garment: Mask,
+        protected: Mask,
+        rule: PartRule,
+        body: Mask | None,
+        extent: int,
     ) -> Mask:
         """AutoMasker's steps on one frame."""
         import cv2
 
-        fine, broad = odd(max(labels.shape) // 250), odd(max(labels.shape) // 25)
+        fine, broad = odd(extent // 250), odd(extent // 25)
         weak = protected | np.isin(labels, (Label.HAIR, *ACCESSORIES, *rule.kept))
         area = ~weak & (labels != Label.BACKGROUND)
         if body is not None:
             area |= body & (labels != Label.BACKGROUND)
         area = hulls(area) if self.hull else area
-        area = _dilate(area, 2 * round(self.reach * max(labels.shape)) + 1) & ~weak
+        area = _dilate(area, 2 * round(self.reach * extent) + 1) & ~weak
         blurred = cv2.GaussianBlur(area.astype(np.uint8) * 255, (broad, broad), 0)
         area = ((blurred >= 25) | garment) & ~protected
         area = _dilate(area, fine)
@@ -140,12 +158,12 @@ def odd(value: int) -> int:
     return value + 1 - value % 2
 
 
-def body_region(body: Skeleton, frame: int, bones: tuple[Bone, ...], shape: tuple[int, ...]) -> Mask:
+def body_region(body: Skeleton, frame: int, bones: tuple[Bone, ...], shape: tuple[int, ...], *, extent: int) -> Mask:
     """(H, W) bool of `shape`: capsules about `bones`, the torso as the polygon of shoulders and hips."""
     import cv2
 
     canvas = np.zeros((-(-shape[0] // 4), -(-shape[1] // 4)), np.uint8)
-    small = body.ends[frame] / 4
+    small = (body.ends[frame] / 4).clip(-(2**14), 2**14)
     for bone in bones:
         if np.isnan(small[bone]).any():
             continue
@@ -157,7 +175,7 @@ def body_region(body: Skeleton, frame: int, bones: tuple[Bone, ...], shape: tupl
                 cv2.fillConvexPoly(canvas, cv2.convexHull(np.round(corners).astype(np.int32)), 1)
             continue
         cv2.line(canvas, points[0].tolist(), points[1].tolist(), 1, width)
-    fine = odd(max(shape) // 250)
+    fine = odd(extent // 250)
     wider = cv2.dilate(canvas, np.ones((fine, fine), np.uint8), iterations=2)
     return np.kron(wider, np.ones((4, 4), np.uint8))[: shape[0], : shape[1]] > 0
 

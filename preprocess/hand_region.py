@@ -37,10 +37,12 @@ class HandRegion(BaseModel):
         default=0.4, ge=0, description="Where no joints are known: length of the hand, over the torso's."
     )
     spread: float = Field(default=0.17, ge=0, description="There, half its width, over the torso's length.")
-    rim: float = Field(default=0.004, ge=0, description="Widening of the region's edge, over the longer side.")
+    rim: float = Field(default=0.004, ge=0, description="Widening of the region's edge, over the person's height.")
 
-    def mask(self, hands: Hands, body: Skeleton | None, labels: NDArray[np.uint8], frame: int) -> NDArray[np.bool_]:
-        """(H, W) bool of one frame, whose `labels` (H, W) are the parsing's."""
+    def mask(
+        self, hands: Hands, body: Skeleton | None, labels: NDArray[np.uint8], frame: int, *, extent: int
+    ) -> NDArray[np.bool_]:
+        """(H, W) bool of one frame, whose `labels` (H, W) are the parsing's. `extent` is the person's height in px."""
         import cv2
 
         skin, region = SKIN[labels], np.zeros(labels.shape, np.uint8)
@@ -52,7 +54,7 @@ class HandRegion(BaseModel):
                 region |= core if score >= self.sure_score else core & skin
             elif body is not None:
                 region |= self._past_wrist(body, HANDS[side], frame, labels.shape) & skin
-        rim = 2 * round(self.rim * max(labels.shape)) + 1
+        rim = 2 * round(self.rim * extent) + 1
         return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (rim, rim))) > 0
 
     def _near_joints(self, joints: NDArray[np.float32], shape: tuple[int, ...], half_width: float) -> NDArray[np.uint8]:

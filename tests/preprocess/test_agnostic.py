@@ -100,7 +100,7 @@ def test_hand_that_parsing_took_for_clothes_is_not_painted() -> None:
 
 def test_hand_seen_where_no_skin_is_is_not_believed() -> None:
     labels = worn.drawn_labels(1)
-    region = HandRegion().mask(drawn_hands(1, (125, 100)), skeleton(worn.drawn_pose(1)), labels[0], 0)
+    region = HandRegion().mask(drawn_hands(1, (125, 100)), skeleton(worn.drawn_pose(1)), labels[0], 0, extent=320)
     assert not region[95:110, 100:130].any()
     assert region[HAND].any()  # the pose still knows where the hand is
 
