@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from media.recording import DecodedFrame, Recording
 from schemas.clip import Source, Span
 from schemas.errors import MediaError
+
+if TYPE_CHECKING:
+    from av.packet import Packet
 
 ENCODER_THREADS = 4
 """x264's output depends on its number of threads, so that is fixed, not taken from the machine."""
@@ -79,32 +82,21 @@ class ClipEncoder:
         self._last_interval: Fraction = self._interval
         self._bytes = 0
         self._source_pts: list[int] = []
-        self._buffer = io.BytesIO()
-        # movenc reads the file again to move its index to the front.
-        self._container = av.open(
-            self._buffer,
-            "w",
-            format="mp4",
-            options={"movflags": "+faststart", "fflags": "+bitexact"},
-            io_open=_reopen(self._buffer),
-        )
+        self._packets: list[Packet] = []
         gop = max(1, round(self._fps * Fraction(gop_seconds)))
-        self._stream = self._container.add_stream(
-            "libx264",
-            rate=self._fps,
-            options={
-                "preset": preset,
-                "crf": str(crf),
-                "keyint_min": str(gop),
-                "sc_threshold": "0",
-                "flags": "+cgop",
-                "a53cc": "0",
-            },
-        )
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        context = self._stream.codec_context
-        context.time_base, context.gop_size = 1 / self._fps, gop
-        context.thread_count = ENCODER_THREADS
+        # Not a stream of a container: that would live on in a reference cycle where an encoder is given up.
+        self._context = context = av.CodecContext.create("libx264", "w")
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.time_base, context.framerate = 1 / self._fps, self._fps
+        context.gop_size, context.thread_count = gop, ENCODER_THREADS
+        context.options = {
+            "preset": preset,
+            "crf": str(crf),
+            "keyint_min": str(gop),
+            "sc_threshold": "0",
+            "flags": "+cgop",
+            "a53cc": "0",
+        }
 
     def add(self, frame: DecodedFrame) -> None:
         """Take the next frame, in display order."""
@@ -132,8 +124,7 @@ class ClipEncoder:
         self._show_until(last.pts + self._last_interval)
         if not self.frames:
             self._write(last)
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
+        self._packets += self._context.encode(None)
         span = Span(
             first_frame=first.index,
             last_frame=last.index,
@@ -142,13 +133,11 @@ class ClipEncoder:
             time_base=self._time_base,
             fps=self._fps,
             frames=self.frames,
-            width=self._stream.width,
-            height=self._stream.height,
+            width=self._context.width,
+            height=self._context.height,
             bytes=self._bytes,
         )
-        return EncodedClip(
-            video=self._buffer.getvalue(), span=span, source_pts=np.array(self._source_pts, dtype=np.int64)
-        )
+        return EncodedClip(video=self._mux(), span=span, source_pts=np.array(self._source_pts, dtype=np.int64))
 
     def _show_until(self, pts: int | Fraction) -> None:
         assert self._first is not None
@@ -161,12 +150,27 @@ class ClipEncoder:
         picture = frame.picture
         picture.pts, picture.time_base = self.frames, 1 / self._fps
         picture.pict_type = 0  # else the encoder would copy the source's choice of key frames
-        self._container.mux(self._stream.encode(picture))
+        self._packets += self._context.encode(picture)
         self._source_pts.append(frame.pts)
         self.frames += 1
 
+    def _mux(self) -> bytes:
+        import av
+
+        buffer = io.BytesIO()
+        # movenc reads the file again to move its index to the front.
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}
+        with av.open(buffer, "w", format="mp4", options=options, io_open=_reopen(buffer)) as container:
+            stream = container.add_mux_stream(
+                "h264", rate=self._fps, width=self._context.width, height=self._context.height, time_base=1 / self._fps
+            )
+            for packet in self._packets:
+                packet.stream = stream
+                container.mux(packet)
+        return buffer.getvalue()
+
     def _take_colours(self, frame: DecodedFrame) -> None:
-        context, picture = self._stream.codec_context, frame.picture
+        context, picture = self._context, frame.picture
         context.colorspace, context.color_range = picture.colorspace, picture.color_range
         context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
 

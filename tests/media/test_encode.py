@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from fractions import Fraction
 from pathlib import Path
@@ -142,3 +143,27 @@ def test_no_frame_cannot() -> None:
 def test_lower_crf_is_closer_to_the_source(tmp_path: Path) -> None:
     file = write(tmp_path / "video.mp4", 10)
     assert len(media.normalise(file, crf=30).video) < len(media.normalise(file, crf=10).video)
+
+
+def test_encoders_are_freed_at_once(tmp_path: Path) -> None:
+    """Finished or given up, without waiting for the garbage collector: each holds tens of megabytes."""
+    file = write(tmp_path / "video.mp4", 20)
+    gc.collect()
+    before = _encoders()
+    gc.disable()
+    try:
+        for given_up in (True, False) * 3:
+            with Recording(file) as recording:
+                encoder = ClipEncoder(width=320, height=180, fps=Fraction(25), time_base=recording.time_base)
+                for frame in recording:
+                    encoder.add(frame)
+            if not given_up:
+                encoder.finish()
+            del encoder, frame
+        assert _encoders() == before
+    finally:
+        gc.enable()
+
+
+def _encoders() -> int:
+    return sum(isinstance(thing, av.CodecContext) and thing.is_encoder for thing in gc.get_objects())

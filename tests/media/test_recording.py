@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -257,3 +258,19 @@ def test_errors_name_their_file() -> None:
 
 def test_rates_are_exact(tmp_path: Path) -> None:
     assert probe(write(tmp_path / "ntsc.mp4", 30, rate=Fraction(30000, 1001))).frame_rate == Fraction(30000, 1001)
+
+
+def test_frames_are_freed_at_once(tmp_path: Path) -> None:
+    """Not only when the garbage collector comes by: at 1080p, that would be gigabytes later."""
+    file = write(tmp_path / "video.mp4", 30, turn=(90, False))
+    gc.collect()
+    gc.disable()
+    try:
+        with Recording(file) as recording:
+            for frame in recording:
+                assert frame.picture.width
+            del frame
+        alive = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive < 6, "of 30"
