@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from schemas.errors import MediaError
+
 if TYPE_CHECKING:
     from av.filter import Graph
     from av.video.frame import VideoFrame
@@ -145,14 +147,20 @@ class PictureFilter:
             nodes.append(graph.add(name, arguments or None))
         nodes.append(graph.add("buffersink"))
         graph.link_nodes(*nodes)
-        graph.configure(auto_buffer=False)
+        try:
+            graph.configure(auto_buffer=False)
+        except av.error.FFmpegError as error:
+            raise MediaError(
+                f"pictures of {look.width}×{look.height} {look.pixel_format} cannot be converted: {error}",
+                code="undecodable",
+            ) from error
         return graph
 
     def _steps(self, look: _Look) -> list[str]:
         """Filters that bring a picture of this look into the final form; none where it has it."""
-        width, height = look.width // 2 * 2, look.height // 2 * 2
+        width, height = look.width // 2 * 2 or 1, look.height // 2 * 2 or 1
         steps = []
-        if (width, height) != (look.width, look.height) and min(width, height) > 0:
+        if (width, height) != (look.width, look.height):
             steps.append(f"crop={width}:{height}:0:0")  # loses a line, keeps the others sharp
         if look.deinterlace:
             steps.append("bwdif=mode=send_frame:deint=interlaced")
@@ -202,7 +210,7 @@ class _Look:
 
     @property
     def is_rgb(self) -> bool:
-        return any(name in self.pixel_format for name in ("rgb", "bgr", "gbr", "pal8", "rgba"))
+        return any(name in self.pixel_format for name in ("rgb", "bgr", "gbr", "pal8"))
 
     def buffer_arguments(self) -> str:
         matrix, colour_range = self.colours[:2]
@@ -226,7 +234,7 @@ def _turned(filters: tuple[str, ...]) -> bool:
 
 
 def _even(length: Fraction | int) -> int:
-    return max(2, round(length / 2) * 2)
+    return max(2, int(length / 2) * 2)
 
 
 def _sign(value: int) -> int:

@@ -274,3 +274,19 @@ def test_frames_are_freed_at_once(tmp_path: Path) -> None:
     finally:
         gc.enable()
     assert alive < 6, "of 30"
+
+
+@pytest.mark.parametrize(("size", "shown"), [((323, 181), (322, 180)), ((16, 16), (16, 16)), ((33, 19), (32, 18))])
+def test_odd_sizes_lose_a_line_and_stay_sharp(size: tuple[int, int], shown: tuple[int, int], tmp_path: Path) -> None:
+    file = write(tmp_path / "odd.mkv", 2, size=size, codec="ffv1", pixel_format="yuv420p")
+    with av.open(str(file)) as container:
+        stored = luma(next(container.decode(video=0)))[: shown[1], : shown[0]].copy()
+    with Recording(file) as recording:
+        assert (recording.width, recording.height) == shown
+        np.testing.assert_array_equal(luma(next(iter(recording)).picture), stored)
+
+
+def test_a_single_pixel_becomes_the_smallest_even_size(tmp_path: Path) -> None:
+    file = write(tmp_path / "tiny.mov", 2, size=(1, 1), codec="png", pixel_format="rgb24")
+    with Recording(file) as recording:
+        assert [(frame.picture.width, frame.picture.height) for frame in recording] == [(2, 2)] * 2
