@@ -142,6 +142,7 @@ def make_chain(config: BuildConfig) -> Chain:
     specs = _ordered(TIERS[config.tier], config.stages)
     stages = tuple(_make_stage(name, spec) for name, spec in specs.items())
     _check_needs(stages)
+    _check_metrics(stages)
     return Chain(ingest, stages, config.run.measure_all)
 
 
@@ -229,6 +230,19 @@ def _check_needs(stages: tuple[Stage, ...]) -> None:
                     where=f"stages.{stage.name}", allowed=", ".join(sorted(given)), remedy=remedy,
                 )  # fmt: skip
         given |= set(stage.gives)
+
+
+def _check_metrics(stages: tuple[Stage, ...]) -> None:
+    owner: dict[str, str] = {}
+    for stage in stages:
+        for metric in type(stage).metrics if isinstance(stage, Filter) else ():
+            if metric in owner:
+                raise ConfigError(
+                    f"stages {owner[metric]!r} and {stage.name!r} both measure {metric!r}",
+                    where=f"stages.{stage.name}",
+                    remedy="Metrics are known by their names alone: rename one",
+                )
+            owner[metric] = stage.name
 
 
 def _weights_sha256(stage: Stage) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Read a build's config: a YAML file, dotted overrides (`stages.blur.bounds.sharpness=[60,null]`) on top."""
+"""Read a build's config: a YAML file, dotted overrides (`stages.blur.bounds.blur=[null,0.5]`) on top."""
 
 from __future__ import annotations
 

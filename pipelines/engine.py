@@ -57,10 +57,12 @@ class ClipJob:
 
 @dataclass(frozen=True, eq=False)
 class _Call:
+    """A call in flight. Without a job it is the first ping of a new worker."""
+
     pool: Pool
     handle: Handle
-    job: SourceJob | ClipJob
-    data: Any
+    job: SourceJob | ClipJob | None
+    data: Any = None
 
 
 class Engine:
@@ -108,8 +110,8 @@ class Engine:
         for pool in self._pools.values():
             for handle in pool.idle():
                 self._give_work(pool, handle)
-            while self._has_work(pool) and (new := pool.grow()):
-                self._give_work(pool, new)
+            if self._has_work(pool) and not pool.starting() and (new := pool.grow()):
+                self._calls[new.actor.ping.remote()] = _Call(pool, new, None)
 
     def _give_work(self, pool: Pool, handle: Handle) -> None:
         waiting = [
@@ -156,17 +158,19 @@ class Engine:
 
     def _receive(self, ref: Any) -> None:
         call = self._calls.pop(ref)
-        call.handle.busy = False
         try:
             result = ray.get(ref)
         except RayActorError as error:
-            self._worker_died(call, error)
+            if call.job is None:
+                raise _start_error(error) from error
+            self._worker_died(call, call.job, error)
             return
         except RayTaskError as error:
             raise _setup_error(call, error) from error
+        call.handle.ready, call.handle.busy = True, False
         if isinstance(result, Pulled):
             self._pulled(call, result)
-        else:
+        elif isinstance(result, Outcome) and call.job:
             self._settle(result, call.job.row, call.data)
 
     def _pulled(self, call: _Call, pulled: Pulled) -> None:
@@ -217,10 +221,9 @@ class Engine:
 
     # ---- dead workers
 
-    def _worker_died(self, call: _Call, error: RayActorError) -> None:
+    def _worker_died(self, call: _Call, job: SourceJob | ClipJob, error: RayActorError) -> None:
         lost = self._sources.get(call.handle.source or "")
         call.pool.discard(call.handle)
-        job = call.job
         job.tries += 1
         if isinstance(job, ClipJob):
             if lost:  # it was only read in the same worker: no blame, and its stored clips are skipped
@@ -292,11 +295,19 @@ def _crash(stage: str, error: BaseException) -> Failure:
     )
 
 
+def _start_error(error: RayActorError) -> VvtError:
+    return VvtError(
+        f"a worker could not start: {error}",
+        remedy="Every node needs this package and the modules that the config names: install them there, or "
+        "submit the job with `--working-dir`",
+    )
+
+
 def _setup_error(call: _Call, error: RayTaskError) -> VvtError:
     cause = error.cause
     if isinstance(cause, VvtError):
         return cause
-    where = call.job.key if isinstance(call.job, ClipJob) else call.job.row.pair.pair_id
+    where = call.job.key if isinstance(call.job, ClipJob) else call.job.row.pair.pair_id if call.job else ""
     return VvtError(
         f"a worker could not go on: {error}", where=where, remedy="The run can be resumed once this is mended"
     )

@@ -13,10 +13,11 @@ from schemas.stage import Resources
 
 @dataclass(eq=False)
 class Handle:
-    """One actor: what it is busy with, and the recording that it is reading (its pair id)."""
+    """One actor: whether it is up, whether it works, and the recording that it is reading (its pair id)."""
 
     actor: Any
-    busy: bool = False
+    ready: bool = False
+    busy: bool = True
     source: str | None = None
 
 
@@ -32,6 +33,10 @@ class Pool:
     def idle(self) -> list[Handle]:
         """Workers without work."""
         return [handle for handle in self.handles if not handle.busy]
+
+    def starting(self) -> bool:
+        """Whether a worker is on its way up: the next one waits for it, there may be no more need then."""
+        return any(not handle.ready for handle in self.handles)
 
     def grow(self) -> Handle | None:
         """Start one more worker, or return None at the limit."""

@@ -29,7 +29,7 @@ def config_page() -> str:
         "# Configuration",
         "",
         "One YAML file; dotted overrides on the command line go on top: `vvt build config.yaml run.workers=4 "
-        "'stages.blur.bounds.sharpness=[60,null]'`. Only what differs from the defaults has to be written.",
+        "'stages.blur.bounds.blur=[null,0.5]'`. Only what differs from the defaults has to be written.",
         "",
         *_section("Build", BuildConfig, skip=("split", "shards", "run")),
         *_section("`split`", BuildConfig.model_fields["split"].annotation),
