@@ -1,6 +1,6 @@
 """Evidence, frame by frame, that a hand handles the garment: geometry, occlusion and relative motion.
 
-A hand in contact has its fingers within a few centimetres of the garment, is seen against the dressed body on most
+A hand in contact has its fingers within a few centimetres of the garment, is seen against the body on most
 sides, and moves with the garment. A hand that passes in front fulfils the first two, but not the third; one that
 hangs beside the body fulfils the first and third, but not the second.
 """
@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from annotators.arms import ARMS, folded, hand_joints, hanging, magnification, relative_speed
-from annotators.wearing import BodyAxes, Points, clothed_map, garment_map, garment_places
+from annotators.touch import TIPS, arm_mask, in_view, share_backed, share_touching
+from annotators.wearing import OWN_ARM, BodyAxes, Points, body_map, garment_map, garment_places
 from schemas.body import SEEN, pixels_per_metre
 from schemas.clip import Clip
 from schemas.conditions import LEFT, RIGHT, Contact, Hands, Pose
 from schemas.manifest import Part
 from schemas.stage import Stage
 
-_TIPS = [4, 8, 12, 16, 20]
-_FINGERS = [4, 6, 7, 8, 10, 11, 12, 14, 15, 16, 18, 19, 20]  # from the middle joints on, thumb's tip only
 _MAP_SCALE = 120.0  # px per metre that label maps are thinned to: 8 mm a pixel is finer than their edges
 _NOTHING = 0.01
 
@@ -53,7 +52,7 @@ class Evidence:
 
     Attributes:
         near: share of finger joints on the garment (the better half of them), 0..1.
-        backed: share of what surrounds the fingers that is dressed body, 0..1.
+        backed: share of what surrounds the fingers that is body, dressed or bare, 0..1.
         speed: metres per second relative to the body at the garment.
         magnified: apparent size of the hand over that of the body, about 1 at the body's distance.
         hanging: 1 where the arm hangs straight down, else 0.
@@ -85,7 +84,8 @@ class ContactEvidence(Stage):
     )
     ring: float = Field(default=0.08, gt=0, description="Radius, in metres, of what surrounds the fingers.")
     backed: Ramp = Field(
-        default=Ramp(at=0.6, width=0.06), description="Share of the fingers' surroundings that is dressed body."
+        default=Ramp(at=0.55, width=0.06),
+        description="Share of the fingers' surroundings that is body, dressed or bare.",
     )
     hanging_backed: float = Field(
         default=0.25, ge=0, description="How much more of it a hand needs whose arm hangs straight down."
@@ -116,7 +116,7 @@ class ContactEvidence(Stage):
         probability = self.combine(evidence)
         probability[probability < _NOTHING] = 0
         place = garment_places(
-            joints[:, :, _TIPS].mean(2), parsing, axes, part=clip.pair.part, window=round(float(clip.span.fps))
+            joints[:, :, TIPS].mean(2), parsing, axes, part=clip.pair.part, window=round(float(clip.span.fps))
         )
         place[probability == 0] = 0
         clip.artifacts["contact"] = Contact(probability=probability.astype(np.float32), place=place.astype(np.float32))
@@ -138,12 +138,16 @@ class ContactEvidence(Stage):
         for frame in np.flatnonzero(scale > 0):
             step = max(1, round(float(scale[frame]) / _MAP_SCALE))
             labels = parsing[frame, ::step, ::step]
-            garment, clothed = garment_map(labels, part), clothed_map(labels)
+            garment, body, px = garment_map(labels, part), body_map(labels), float(scale[frame]) / step
             for side in (LEFT, RIGHT):
+                hand = joints[frame, side] / step
+                if not in_view(hand, *labels.shape):
+                    continue
                 arm = pose.keypoints[frame, ARMS[side]].astype(float) / step
-                near[frame, side], backed[frame, side] = self._around(
-                    joints[frame, side] / step, arm, garment, clothed, float(scale[frame]) / step
-                )
+                own = arm_mask(arm, *labels.shape, thickness=self.arm_width * px)
+                near[frame, side] = share_touching(hand, garment & ~own, scale=px, on=self.reach.falling)
+                own |= labels == OWN_ARM[side]
+                backed[frame, side] = share_backed(hand, body, own, scale=px, radius=self.ring)
         wrists = pose.scores[:, [arm[-1] for arm in ARMS]].astype(float)
         trust = np.where(hands.present, 1.0, self.unseen_trust * wrists * (wrists >= SEEN))
         return Evidence(
@@ -166,33 +170,3 @@ class ContactEvidence(Stage):
             * (1 - evidence.folded)
             * evidence.trust
         )
-
-    def _around(
-        self, joints: Points, arm: Points, garment: NDArray[np.bool_], clothed: NDArray[np.bool_], scale: float
-    ) -> tuple[float, float]:
-        """Shares of finger joints near the garment and of the fingers' surroundings that are dressed body.
-
-        All in pixels of the thinned maps. The hand's own sleeve is no garment that it could handle.
-        """
-        import cv2
-
-        height, width = garment.shape
-        fingers = joints[_FINGERS]
-        inside = ((fingers >= 0) & (fingers <= (width - 1, height - 1))).all(1)
-        if inside.mean() < 0.5:
-            return 0.0, 0.0
-        sleeve = np.zeros((height, width), np.uint8)
-        thickness = max(1, round(self.arm_width * scale))
-        cv2.polylines(sleeve, [np.rint(arm).astype(np.int32)], False, 1, thickness)
-        away = cv2.distanceTransform(np.where(garment & (sleeve == 0), 0, 1).astype(np.uint8), cv2.DIST_L2, 5) / scale
-        at = np.clip(np.rint(fingers), 0, (width - 1, height - 1)).astype(int)
-        touching = np.sort(self.reach.falling(away[at[:, 1], at[:, 0]]))
-        hand = np.zeros((height, width), np.uint8)
-        cv2.fillConvexPoly(hand, cv2.convexHull(np.rint(joints).astype(np.int32)), 1)
-        hand[:] = cv2.dilate(hand, np.ones((3, 3), np.uint8))
-        ring = np.zeros((height, width), np.uint8)
-        centre = np.rint(joints[_TIPS].mean(0)).astype(int)
-        cv2.circle(ring, (int(centre[0]), int(centre[1])), max(2, round(self.ring * scale)), 1, -1)
-        around = (ring > 0) & (hand == 0) & (sleeve == 0)
-        backed = float((clothed & around).sum() / around.sum()) if around.any() else 0.0
-        return float(touching[len(touching) // 2 :].mean()), backed

@@ -20,7 +20,7 @@ class Smoothing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    high: float = Field(default=0.6, ge=0, le=1, description="A segment reaches this probability somewhere.")
+    high: float = Field(default=0.7, ge=0, le=1, description="A segment reaches this probability somewhere.")
     low: float = Field(default=0.35, ge=0, le=1, description="A segment lasts while the probability is at least this.")
     spike: float = Field(default=0.08, ge=0, description="Runs shorter than this are removed at once, in seconds.")
     gap: float = Field(default=0.25, ge=0, description="Gaps up to this long within a segment are closed, in seconds.")

@@ -27,8 +27,9 @@ GARMENT_LABELS: dict[Part, tuple[Label, ...]] = {
 }
 """Parsing labels of the pair's garment (CatVTON's AutoMasker: garment classes of a part)."""
 
-CLOTHED = (*dict.fromkeys((*_UPPER, *_LOWER)), Label.SCARF, Label.BELT, Label.TORSO_SKIN)
-"""Labels of the dressed body, hands, arms, legs and head left out."""
+OWN_ARM = (Label.LEFT_ARM, Label.RIGHT_ARM)
+"""Label of the bare arm and hand of either side, left first."""
+_NO_BODY = (Label.BACKGROUND, Label.BAG, Label.OTHER)
 
 
 def garment_map(labels: NDArray[np.uint8], part: Part) -> NDArray[np.bool_]:
@@ -36,9 +37,9 @@ def garment_map(labels: NDArray[np.uint8], part: Part) -> NDArray[np.bool_]:
     return np.isin(labels, GARMENT_LABELS[part])
 
 
-def clothed_map(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels of the dressed body, whichever garment, in a map of `schemas.conditions.Label`, any shape."""
-    return np.isin(labels, CLOTHED)
+def body_map(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels of the person, dressed or bare, in a map of `schemas.conditions.Label`, any shape."""
+    return ~np.isin(labels, _NO_BODY)
 
 
 @dataclass(frozen=True, eq=False)

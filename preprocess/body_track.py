@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from preprocess.mediapipe_tasks import BODY_LANDMARKS, Body, BodyModel, Hand, HandModel
 from preprocess.person import (
+    HEAD,
     HIPS,
     SHOULDERS,
     Boxes,
@@ -20,6 +21,7 @@ from preprocess.person import (
     nearest_looks,
     overlap,
     presenter,
+    squares,
     torso_length,
 )
 
@@ -87,14 +89,21 @@ def look_for_people(images: NDArray[np.uint8], *, every: int, most: int) -> list
     try:
         sightings = []
         for frame in sorted({*range(0, len(images), every), len(images) - 1}):
-            bodies = [body for body in body_model(images[frame]) if _in_frame(body, width, height)]
+            bodies = distinct(
+                [
+                    moved
+                    for columns in squares(width, height)
+                    for body in body_model(images[frame][:, columns])
+                    if _in_frame(moved := body.shifted(columns.start, 0), width, height)
+                ]
+            )
             hands = hand_model(images[frame]) if bodies else []
             people: list[Boxes] = []
             mistakes: list[Boxes] = []
-            for body in bodies:
+            for body in bodies[:most]:
                 mistaken = any(_is_hand(body, hand) for hand in hands)
                 (mistakes if mistaken else people).append(body_box(body, width, height))
-            sightings.append(Sighting(frame, distinct(as_boxes(people)), as_boxes(mistakes)))
+            sightings.append(Sighting(frame, as_boxes(people), as_boxes(mistakes)))
         return sightings
     finally:
         body_model.close()
@@ -131,9 +140,9 @@ def _is_hand(body: Body, hand: Hand) -> bool:
 
 
 def _in_frame(body: Body, width: int, height: int) -> bool:
-    """Whether the middle of the torso is in the picture."""
-    x, y = body.points[list(TORSO)].mean(0)
-    return bool(0 <= x < width and 0 <= y < height)
+    """Whether the face, or the middle of the shoulders or of the hips, is in the picture."""
+    middles = np.stack([body.points[list(group)].mean(0) for group in (HEAD, SHOULDERS, HIPS)])
+    return bool(((middles >= 0) & (middles < (width, height))).all(1).any())
 
 
 def _mistaken(track: BodyTrack, sightings: Sequence[Sighting], width: int, height: int) -> NDArray[np.bool_]:
@@ -165,15 +174,11 @@ def _inside(boxes: Boxes, region: tuple[slice, slice]) -> int:
 def _follow(
     images: NDArray[np.uint8], order: range, region: tuple[slice, slice], expected: Boxes, most: int
 ) -> BodyTrack:
-    corner = np.array([region[1].start, region[0].start])
     track = BodyTrack.empty(len(images))
     model = BodyModel(most=most, video=True)
     try:
         for frame in order:
-            bodies = [
-                Body(points=body.points + corner, visibility=body.visibility, world=body.world)
-                for body in model(images[frame][region])
-            ]
+            bodies = [body.shifted(region[1].start, region[0].start) for body in model(images[frame][region])]
             if bodies:
                 height, width = images.shape[1:3]
                 boxes = np.stack([body_box(body, width, height) for body in bodies])

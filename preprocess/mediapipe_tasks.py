@@ -37,6 +37,10 @@ class Body:
     visibility: NDArray[np.float64]
     world: NDArray[np.float64]
 
+    def shifted(self, x: float, y: float) -> Body:
+        """The same body in a picture of which this one is the part from (x, y) on."""
+        return Body(points=self.points + np.array([x, y]), visibility=self.visibility, world=self.world)
+
 
 @dataclass(frozen=True, eq=False)
 class Hand:

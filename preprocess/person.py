@@ -74,13 +74,35 @@ def overlap(boxes: Boxes, box: Boxes) -> NDArray[np.float64]:
     return shared / np.maximum(union, 1e-9)
 
 
-def distinct(boxes: Boxes, *, most_overlap: float = 0.6) -> Boxes:
-    """`boxes` without those that show the same person as an earlier one."""
-    kept: list[int] = []
-    for index in range(len(boxes)):
-        if not kept or overlap(boxes[kept], boxes[index]).max() < most_overlap:
-            kept.append(index)
-    return boxes[kept]
+def distinct(bodies: Sequence[Body]) -> list[Body]:
+    """The best seen of those that show the same person: torsos less than half a torso's length apart."""
+    kept: list[Body] = []
+    for body in sorted(bodies, key=lambda body: -float(body.visibility.mean())):
+        apart = [
+            np.linalg.norm(_torso_centre(body) - _torso_centre(other))
+            / max(torso_length(body.points), torso_length(other.points), 1.0)
+            for other in kept
+        ]
+        if not apart or min(apart) > 0.5:
+            kept.append(body)
+    return kept
+
+
+def squares(width: int, height: int) -> list[slice]:
+    """Columns of overlapping squares that cover a wide picture; all columns of one that is not wide.
+
+    The body model squeezes a picture into a square and then misses small people in wide ones. A picture that is
+    high is left whole, since a standing person may fill it.
+    """
+    if width <= 1.25 * height:
+        return [slice(0, width)]
+    count = 1 + int(np.ceil(2 * (width / height - 1)))  # each overlaps the next by half or more
+    starts = np.linspace(0, width - height, count).round().astype(int).tolist()
+    return [slice(start, start + height) for start in starts]
+
+
+def _torso_centre(body: Body) -> Boxes:
+    return body.points[[*SHOULDERS, *HIPS]].mean(0)
 
 
 def presenter(sightings: Sequence[Sighting], *, frames: int, width: int, height: int) -> Boxes | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+import pytest
 
 from preprocess.mediapipe_tasks import BODY_LANDMARKS, Body
-from preprocess.person import Sighting, as_boxes, body_box, distinct, nearest_looks, overlap, presenter
+from preprocess.person import Sighting, as_boxes, body_box, distinct, nearest_looks, overlap, presenter, squares
 
 NONE = as_boxes([])
 SIZE = {"width": 400, "height": 400}
@@ -35,10 +38,29 @@ def test_large_person_in_the_middle_presents_and_is_not_mixed_up_with_a_passer_b
     assert track[0].tolist() == [150, 20, 280, 390]
 
 
-def test_one_person_found_twice_counts_once() -> None:
-    boxes = as_boxes([np.array(box, float) for box in ((0, 0, 100, 200), (5, 5, 103, 204), (200, 0, 300, 200))])
-    assert distinct(boxes).tolist() == [[0, 0, 100, 200], [200, 0, 300, 200]]
-    assert distinct(NONE).shape == (0, 4)
+def standing(x: float, *, visibility: float = 0.9) -> Body:
+    points = np.tile(np.array([x, 100.0]), (BODY_LANDMARKS, 1))
+    points[[11, 23]] = (x + 20, 150), (x + 20, 250)
+    points[[12, 24]] = (x - 20, 150), (x - 20, 250)
+    points[[27, 28]] = (x - 10, 390), (x + 10, 395)
+    return Body(points, np.full(BODY_LANDMARKS, visibility), np.zeros((BODY_LANDMARKS, 3)))
+
+
+def test_one_person_found_twice_counts_once_as_best_seen() -> None:
+    kept = distinct([standing(100, visibility=0.5), standing(130), standing(300)])
+    assert sorted(body.points[0, 0] for body in kept) == [130, 300]
+    assert distinct([]) == []
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (720, 720), (720, 1280), (1920, 400), (2, 1)])
+def test_squares_cover_the_picture_and_every_place_is_well_inside_one(size: tuple[int, int]) -> None:
+    width, height = size
+    parts = squares(width, height)
+    assert parts[0].start == 0
+    assert parts[-1].stop == width
+    for one, other in pairwise(parts):
+        assert other.start - one.start <= height / 2 + 1
+    assert len(parts) == 1 or all(part.stop - part.start == height for part in parts)
 
 
 def test_overlap_of_equal_half_and_no_boxes() -> None:
@@ -51,12 +73,7 @@ def test_nearest_look_serves_the_frames_between() -> None:
 
 
 def test_box_of_a_body_keeps_within_the_picture_and_has_room_for_the_head() -> None:
-    points = np.tile(np.array([100.0, 100.0]), (BODY_LANDMARKS, 1))
-    points[[11, 23]] = (120, 150), (120, 250)
-    points[[12, 24]] = (80, 150), (80, 250)
-    points[[27, 28]] = (90, 390), (110, 395)
-    body = Body(points=points, visibility=np.ones(BODY_LANDMARKS), world=np.zeros((BODY_LANDMARKS, 3)))
-    x0, y0, x1, y1 = body_box(body, 400, 400)
+    x0, y0, x1, y1 = body_box(standing(100), 400, 400)
     assert (x0, x1) == (60, 140)
     assert 40 <= y0 <= 70
     assert y1 == 400
