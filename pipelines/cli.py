@@ -162,3 +162,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("Interrupted. What is stored stays; the same command goes on from here.", err=True)
         raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -34,7 +34,7 @@ class GarmentCrop(Filter):
     needs: ClassVar[tuple[str, ...]] = ("video", "parsing", "pose")
     gives: ClassVar[tuple[str, ...]] = ("garment", "garment_mask")
     metrics: ClassVar[dict[str, Metric]] = {
-        "garment_short_side": Metric("shorter side of the garment image", "px", (0, None), (96, None)),
+        "crop_short_side": Metric("shorter side of the garment image", "px", (0, None), (96, None)),
     }
 
     candidates: int = Field(default=24, ge=1, description="Frames looked at, evenly spread over the clip.")
@@ -57,7 +57,7 @@ class GarmentCrop(Filter):
         if clip.pair.garment is not None:
             return {}
         image = clip.artifacts.get("garment")
-        return {"garment_short_side": 0.0 if image is None else float(min(image.shape[:2]))}
+        return {"crop_short_side": 0.0 if image is None else float(min(image.shape[:2]))}
 
 
 def _best_frame(clip: Clip, garment: Sequence[Label], *, candidates: int, height: int) -> int:

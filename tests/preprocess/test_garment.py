@@ -79,7 +79,7 @@ def test_garment_is_cut_out_whole(name: str) -> None:
     assert not mask[:, [0, -1]].any()
     seen = [worn.truth(name, frame, "garment").sum() for frame in worn.TRUTH_FRAMES[name]]
     assert 0.85 * min(seen) < mask.sum() < 1.3 * max(seen)
-    assert clip.metrics["garment_short_side"] == min(mask.shape) > 150
+    assert clip.metrics["crop_short_side"] == min(mask.shape) > 150
     assert GarmentCrop().decide(clip.metrics) is None
 
 
@@ -107,7 +107,7 @@ def test_no_garment_to_cut_is_dropped_by_its_size() -> None:
     assert "garment" not in clip.artifacts
     drop = GarmentCrop().decide(clip.metrics)
     assert drop is not None
-    assert (drop.metric, drop.value) == ("garment_short_side", 0)
+    assert (drop.metric, drop.value) == ("crop_short_side", 0)
 
 
 def test_pair_with_an_image_keeps_it() -> None:
