@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,31 +47,16 @@ class HandRegion(BaseModel):
 
         skin, region = SKIN[labels], np.zeros(labels.shape, np.uint8)
         for side in range(2):
-            joints, score = hands.joints_2d[frame, side], float(hands.scores[frame, side])
-            core = self._near_joints(joints, labels.shape, self.core) if score > 0 else region[:0]
+            lines = _bones(hands.joints_2d[frame, side], None if body is None else body.ends[frame, HANDS[side], 0])
+            score = float(hands.scores[frame, side])
+            core = _drawn(lines, self.core, labels.shape) if score > 0 else region[:0]
             if core.any() and skin[core > 0].mean() >= self.least_skin:
-                region |= self._near_joints(joints, labels.shape, self.reach) & skin
+                region |= _drawn(lines, self.reach, labels.shape) & skin
                 region |= core if score >= self.sure_score else core & skin
             elif body is not None:
                 region |= self._past_wrist(body, HANDS[side], frame, labels.shape) & skin
         rim = 2 * round(self.rim * extent) + 1
         return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (rim, rim))) > 0
-
-    def _near_joints(self, joints: NDArray[np.float32], shape: tuple[int, ...], half_width: float) -> NDArray[np.uint8]:
-        import cv2
-
-        span = max(
-            float(np.linalg.norm(joints[_MIDDLE_KNUCKLE] - joints[_WRIST])),
-            float(np.linalg.norm(joints[_INDEX_KNUCKLE] - joints[_LITTLE_KNUCKLE])),
-        )
-        thickness = max(1, round(2 * half_width * span))
-        canvas = np.zeros(shape, np.uint8)
-        points = np.round(joints).clip(-(2**15), 2**15).astype(np.int32)
-        palm = np.asarray(cv2.convexHull(points[list(PALM)]), np.int32)
-        cv2.fillConvexPoly(canvas, palm, 1)
-        for line in _lines(points, palm):
-            cv2.polylines(canvas, [line], isClosed=False, color=1, thickness=thickness)
-        return canvas
 
     def _past_wrist(self, body: Skeleton, hand: Bone, frame: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         import cv2
@@ -84,11 +69,51 @@ class HandRegion(BaseModel):
         across = np.array([-ahead[1], ahead[0]]) * self.spread * torso
         end = wrist + ahead * self.beyond_wrist * torso
         corners = np.stack([wrist - across, wrist + across, end + across, end - across])
-        cv2.fillConvexPoly(canvas, np.round(corners).clip(-(2**15), 2**15).astype(np.int32), 1)
+        cv2.fillConvexPoly(canvas, _whole(corners), 1)
         return canvas
 
 
-def _lines(points: NDArray[np.int32], palm: NDArray[np.int32]) -> Iterator[NDArray[np.int32]]:
-    yield np.concatenate([palm, palm[:1]])
-    for finger in FINGERS:
-        yield points[list(finger)][:, None]
+def _hand_length(joints: NDArray[np.float32]) -> float:
+    """Wrist to middle knuckle in px; the breadth of the palm where the hand points at the camera."""
+    return max(
+        float(np.linalg.norm(joints[_MIDDLE_KNUCKLE] - joints[_WRIST])),
+        float(np.linalg.norm(joints[_INDEX_KNUCKLE] - joints[_LITTLE_KNUCKLE])),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _HandLines:
+    """Palm (N, 2) and fingers as polylines, and the hand's `length`, in px."""
+
+    palm: NDArray[np.float32]
+    lines: list[NDArray[np.float32]]
+    length: float
+
+
+def _bones(joints: NDArray[np.float32], pose_wrist: NDArray[np.float32] | None) -> _HandLines:
+    """Lines of a hand with `joints` (21, 2). The body's wrist, (2,), belongs to it where it is near.
+
+    Both models put the wrist somewhere between heel of the hand and cuff: the hand is taken to reach to the farther.
+    """
+    length = _hand_length(joints)
+    lines = [joints[list(finger)] for finger in FINGERS]
+    if pose_wrist is not None and np.linalg.norm(pose_wrist - joints[_WRIST]) < length:
+        lines.append(np.stack([joints[_WRIST], pose_wrist]))
+    return _HandLines(palm=joints[list(PALM)], lines=lines, length=length)
+
+
+def _drawn(hand: _HandLines, half_width: float, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(H, W) 1 where the palm is, or within `half_width` hand lengths of a line."""
+    import cv2
+
+    canvas = np.zeros(shape, np.uint8)
+    thickness = max(1, round(2 * half_width * hand.length))
+    palm = cv2.convexHull(_whole(hand.palm))
+    cv2.fillConvexPoly(canvas, palm, 1)
+    cv2.polylines(canvas, [palm], isClosed=True, color=1, thickness=thickness)
+    cv2.polylines(canvas, [_whole(line) for line in hand.lines], isClosed=False, color=1, thickness=thickness)
+    return canvas
+
+
+def _whole(points: NDArray[np.float32]) -> NDArray[np.int32]:
+    return np.round(points).clip(-(2**14), 2**14).astype(np.int32)

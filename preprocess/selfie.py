@@ -13,6 +13,7 @@ from schemas.errors import MissingExtraError
 WEIGHTS = "selfie_multiclass_256x256"
 SIDE = 256
 BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES, OTHERS = range(6)
+CLASSES = 6
 
 
 class SelfieSegmenter:

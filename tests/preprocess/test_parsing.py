@@ -57,6 +57,13 @@ def test_garment_and_hands_are_found(name: str) -> None:
         assert np.sum((labels == mine) & ~garment) < 0.3 * garment.sum()
 
 
+def test_every_other_frame_is_nearly_as_good() -> None:
+    clip = worn.prepared("lower1")
+    full = clip.artifacts["parsing"].copy()
+    SelfieParsing(every=2).process(clip)
+    assert np.mean(full == clip.artifacts["parsing"]) > 0.99
+
+
 def test_sides_are_the_persons_own() -> None:
     labels = worn.prepared("lower1").artifacts["parsing"][0]
     assert np.nonzero(labels == Label.LEFT_SHOE)[1].mean() > np.nonzero(labels == Label.RIGHT_SHOE)[1].mean()
