@@ -30,6 +30,8 @@ SHORTEST_TORSO = 0.3
 """Metres; the model gives crumpled bodies where it sees none."""
 AGREE = 0.25
 """Two looks at one body agree if their torsos lie less than this share of the torso's length apart."""
+SURE = 0.75
+"""Confidence asked of people found in a part of the picture, where lettering is large enough to mislead."""
 SAME = 0.3
 """Least overlap of two boxes that show the same thing a moment apart."""
 STEADY_SIZE = (0.6, 1.6)
@@ -85,29 +87,21 @@ def look_for_people(images: NDArray[np.uint8], *, every: int, most: int) -> list
     believed; nor is one guessed outside the picture.
     """
     height, width = images.shape[1:3]
-    body_model, hand_model = BodyModel(most=most), HandModel(most=2)
-    try:
+    parts = squares(width, height)
+    with BodyModel(most=most) as whole, BodyModel(most=most, confidence=SURE) as close, HandModel(most=2) as hands:
         sightings = []
         for frame in sorted({*range(0, len(images), every), len(images) - 1}):
-            bodies = distinct(
-                [
-                    moved
-                    for columns in squares(width, height)
-                    for body in body_model(images[frame][:, columns])
-                    if _in_frame(moved := body.shifted(columns.start, 0), width, height)
-                ]
-            )
-            hands = hand_model(images[frame]) if bodies else []
+            image = images[frame]
+            found = [*whole(image), *(body.shifted(part.start, 0) for part in parts for body in close(image[:, part]))]
+            bodies = distinct([body for body in found if _in_frame(body, width, height)])[:most]
+            near = hands(image) if bodies else []
             people: list[Boxes] = []
             mistakes: list[Boxes] = []
-            for body in bodies[:most]:
-                mistaken = any(_is_hand(body, hand) for hand in hands)
+            for body in bodies:
+                mistaken = any(_is_hand(body, hand) for hand in near)
                 (mistakes if mistaken else people).append(body_box(body, width, height))
             sightings.append(Sighting(frame, as_boxes(people), as_boxes(mistakes)))
-        return sightings
-    finally:
-        body_model.close()
-        hand_model.close()
+    return sightings
 
 
 def follow_body(images: NDArray[np.uint8], sightings: Sequence[Sighting], *, margin: float = 0.25) -> BodyTrack:
@@ -174,19 +168,16 @@ def _inside(boxes: Boxes, region: tuple[slice, slice]) -> int:
 def _follow(
     images: NDArray[np.uint8], order: range, region: tuple[slice, slice], expected: Boxes, most: int
 ) -> BodyTrack:
+    height, width = images.shape[1:3]
     track = BodyTrack.empty(len(images))
-    model = BodyModel(most=most, video=True)
-    try:
+    with BodyModel(most=most, video=True) as model:
         for frame in order:
             bodies = [body.shifted(region[1].start, region[0].start) for body in model(images[frame][region])]
             if bodies:
-                height, width = images.shape[1:3]
                 boxes = np.stack([body_box(body, width, height) for body in bodies])
                 body = bodies[int(overlap(boxes, expected[frame]).argmax())]
                 track.present[frame], track.points[frame] = True, body.points
                 track.visibility[frame], track.world[frame] = body.visibility, body.world
-    finally:
-        model.close()
     return track
 
 

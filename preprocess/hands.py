@@ -70,14 +70,11 @@ def find_hands(images: NDArray[np.uint8], pose: Pose, *, fps: float, search: Han
     Where there is no pose (close-ups), the whole frame is searched and the model says which side a hand is.
     """
     scale = pixels_per_metre(pose)
-    model = HandModel(most=2, confidence=search.confidence)
-    try:
+    with HandModel(most=2, confidence=search.confidence) as model:
         found = [
             _in_frame(model, image, [_arm(pose, frame, side, scale[frame]) for side in (LEFT, RIGHT)], search)
             for frame, image in enumerate(images)
         ]
-    finally:
-        model.close()
     return _fill_gaps(_stack(found), round(search.gap * fps))
 
 

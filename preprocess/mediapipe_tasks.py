@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,9 +99,11 @@ class BodyModel:
             for points, world in zip(found.pose_landmarks, found.pose_world_landmarks, strict=True)
         ]
 
-    def close(self) -> None:
-        """Free the model's memory."""
-        self._model.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._model.close()  # frees its memory and threads
 
 
 class HandModel:
@@ -133,9 +135,11 @@ class HandModel:
             )
         ]
 
-    def close(self) -> None:
-        """Free the model's memory."""
-        self._model.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._model.close()  # frees its memory and threads
 
 
 def _mediapipe(purpose: str) -> ModuleType:

@@ -89,13 +89,13 @@ def distinct(bodies: Sequence[Body]) -> list[Body]:
 
 
 def squares(width: int, height: int) -> list[slice]:
-    """Columns of overlapping squares that cover a wide picture; all columns of one that is not wide.
+    """Columns of overlapping squares that cover a wide picture; none of one that is not wide.
 
     The body model squeezes a picture into a square and then misses small people in wide ones. A picture that is
     high is left whole, since a standing person may fill it.
     """
     if width <= 1.25 * height:
-        return [slice(0, width)]
+        return []
     count = 1 + int(np.ceil(2 * (width / height - 1)))  # each overlaps the next by half or more
     starts = np.linspace(0, width - height, count).round().astype(int).tolist()
     return [slice(start, start + height) for start in starts]
