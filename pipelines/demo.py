@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -20,7 +21,13 @@ from schemas.errors import VvtError
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 FOLDER = Path("demo-out")
-PARTS = {"walking_man": "upper", "face_noface": "upper", "woman_hand_before_face": "upper", "two_in_a_park": "lower"}
+ROWS: tuple[dict[str, Any], ...] = (
+    {"pair_id": "walking_man-upper", "video": "walking_man", "part": "upper", "end": 6},
+    {"pair_id": "walking_man-lower", "video": "walking_man", "part": "lower", "end": 6},
+    {"pair_id": "face_noface", "video": "face_noface", "part": "upper"},
+    {"pair_id": "woman_hand_before_face", "video": "woman_hand_before_face", "part": "upper"},
+    {"pair_id": "two_in_a_park", "video": "two_in_a_park", "part": "lower"},
+)
 
 
 def main() -> int:
@@ -45,16 +52,15 @@ def main() -> int:
 def write_manifest(folder: Path) -> Path:
     """Lay the sample videos and a manifest over them into `folder`. None has a garment image: one is cut out."""
     (folder / "recordings").mkdir(parents=True, exist_ok=True)
+    licences = {entry.name: entry.licence for entry in weights.entries()}
     rows = []
-    for name, part in PARTS.items():
-        video = weights.path(name)
+    for row in ROWS:
+        video = weights.path(row["video"])
         copy = folder / "recordings" / video.name
         if not copy.exists():
             shutil.copy2(video, copy)  # with its times: a second demo sees the same recording
-        licence = next(entry.licence for entry in weights.entries() if entry.name == name)
-        rows.append(
-            {"pair_id": name, "video": f"recordings/{video.name}", "garment": None, "part": part, "licence": licence}
-        )
+        given = {"video": f"recordings/{video.name}", "garment": None, "licence": licences[row["video"]]}
+        rows.append({**row, **given})
     manifest = folder / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return manifest
