@@ -65,7 +65,8 @@ class Handling:
         sides = np.flatnonzero(strength >= max(float(strength.max()) / 2, 1e-6))
         hand = "both hands" if len(sides) == 2 else ("the left hand", "the right hand")[int(strength.argmax())]
         side = int(strength.argmax())
-        at = place[probability[:, side] > 0, side].astype(float)
+        sure = (probability[:, side] > 0) & (probability[:, side] >= probability[:, side].max() / 2)
+        at = place[sure, side].astype(float)
         if not len(at):
             at = np.full((1, 2), 0.5)
         low, middle, high = np.percentile(at, (10, 50, 90), axis=0)
@@ -90,7 +91,7 @@ def category(handling: Handling) -> str:
         return FASTENING
     if y > 0.85:
         return HEM
-    return FABRIC if max(across, down) > 0.1 else OTHER
+    return FABRIC if max(across, down) > 0.12 else OTHER  # a hand that pulls moves; one that rests does not
 
 
 def action_caption(handling: Handling, name: str) -> str:

@@ -20,7 +20,6 @@ from annotators.wearing import OWN_ARM, BodyAxes, Points, body_map, garment_map,
 from schemas.body import SEEN, pixels_per_metre
 from schemas.clip import Clip
 from schemas.conditions import LEFT, RIGHT, Contact, Hands, Pose
-from schemas.manifest import Part
 from schemas.stage import Stage
 
 _MAP_SCALE = 120.0  # px per metre that label maps are thinned to: 8 mm a pixel is finer than their edges
@@ -73,7 +72,7 @@ class Evidence:
 class ContactEvidence(Stage):
     """Gives the probability, per frame and side, that a hand handles the garment, and where on it."""
 
-    needs: ClassVar[tuple[str, ...]] = ("person", "pose", "hands", "parsing")
+    needs: ClassVar[tuple[str, ...]] = ("pose", "hands", "parsing")
     gives: ClassVar[tuple[str, ...]] = ("contact",)
 
     reach: Ramp = Field(
@@ -110,30 +109,38 @@ class ContactEvidence(Stage):
     def process(self, clip: Clip) -> None:
         """Fill in `contact`."""
         pose, hands, parsing = (clip.artifacts[name] for name in ("pose", "hands", "parsing"))
-        axes, scale = BodyAxes.of(pose), pixels_per_metre(pose)
+        scale = pixels_per_metre(pose)
         joints = hand_joints(pose, hands, scale)
-        evidence = self.measure(pose, hands, parsing, joints, scale, part=clip.pair.part, fps=float(clip.span.fps))
-        probability = self.combine(evidence)
+        probability = self.combine(self.measure(clip, joints, scale))
         probability[probability < _NOTHING] = 0
+        window = round(float(clip.span.fps))
         place = garment_places(
-            joints[:, :, TIPS].mean(2), parsing, axes, part=clip.pair.part, window=round(float(clip.span.fps))
+            joints[:, :, TIPS].mean(2), parsing, BodyAxes.of(pose), part=clip.pair.part, window=window
         )
         place[probability == 0] = 0
         clip.artifacts["contact"] = Contact(probability=probability.astype(np.float32), place=place.astype(np.float32))
 
-    def measure(
-        self,
-        pose: Pose,
-        hands: Hands,
-        parsing: NDArray[np.uint8],
-        joints: Points,
-        scale: Values,
-        *,
-        part: Part,
-        fps: float,
-    ) -> Evidence:
-        """All evidence, from artifacts of one clip; `joints` as of `hand_joints`, `scale` in px per metre."""
-        axes = BodyAxes.of(pose)
+    def measure(self, clip: Clip, joints: Points, scale: Values) -> Evidence:
+        """All evidence of one clip; `joints` as of `hand_joints`, `scale` (T,) in px per metre."""
+        pose: Pose = clip.artifacts["pose"]
+        hands: Hands = clip.artifacts["hands"]
+        axes, fps = BodyAxes.of(pose), float(clip.span.fps)
+        near, backed = self._on_maps(clip, joints, scale)
+        wrists = pose.scores[:, [arm[-1] for arm in ARMS]].astype(float)
+        trust = np.where(hands.present, 1.0, self.unseen_trust * wrists * (wrists >= SEEN))
+        return Evidence(
+            near=near,
+            backed=backed,
+            speed=relative_speed(pose, hands, axes, scale, fps=fps, window=self.speed_window),
+            magnified=magnification(hands, scale, window=round(self.magnified_window * fps)),
+            hanging=hanging(pose, axes),
+            folded=folded(pose, axes, scale),
+            trust=trust * (scale > 0)[:, None],
+        )
+
+    def _on_maps(self, clip: Clip, joints: Points, scale: Values) -> tuple[Values, Values]:
+        """`near` and `backed` of `Evidence`, from parsing maps thinned to about `_MAP_SCALE`."""
+        pose, parsing, part = clip.artifacts["pose"], clip.artifacts["parsing"], clip.pair.part
         near, backed = np.zeros((2, len(scale), 2))
         for frame in np.flatnonzero(scale > 0):
             step = max(1, round(float(scale[frame]) / _MAP_SCALE))
@@ -148,17 +155,7 @@ class ContactEvidence(Stage):
                 near[frame, side] = share_touching(hand, garment & ~own, scale=px, on=self.reach.falling)
                 own |= labels == OWN_ARM[side]
                 backed[frame, side] = share_backed(hand, body, own, scale=px, radius=self.ring)
-        wrists = pose.scores[:, [arm[-1] for arm in ARMS]].astype(float)
-        trust = np.where(hands.present, 1.0, self.unseen_trust * wrists * (wrists >= SEEN))
-        return Evidence(
-            near=near,
-            backed=backed,
-            speed=relative_speed(pose, hands, axes, scale, fps=fps, window=self.speed_window),
-            magnified=magnification(hands, scale, window=round(self.magnified_window * fps)),
-            hanging=hanging(pose, axes),
-            folded=folded(pose, axes, scale),
-            trust=trust * (scale > 0)[:, None],
-        )
+        return near, backed
 
     def combine(self, evidence: Evidence) -> Values:
         """(T, 2) probability: every condition of contact must hold, so the product of all."""
