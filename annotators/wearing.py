@@ -10,22 +10,12 @@ from numpy.typing import NDArray
 from schemas.body import Joint
 from schemas.conditions import Label, Pose
 from schemas.manifest import Part
+from schemas.outfit import GARMENT_LABELS
 
 Points = NDArray[np.float64]
 
 _EDGE_ROWS = 160  # rows of a parsing map that are enough to find the garment's edges
 _EDGE_PERCENTILES = (1, 99)  # of garment pixels; stray ones lie beyond
-
-_UPPER = (Label.UPPER_CLOTHES, Label.COAT, Label.DRESS, Label.JUMPSUITS)
-_LOWER = (Label.PANTS, Label.SKIRT, Label.DRESS, Label.JUMPSUITS)
-GARMENT_LABELS: dict[Part, tuple[Label, ...]] = {
-    Part.UPPER: _UPPER,
-    Part.LOWER: _LOWER,
-    Part.DRESS: (*_UPPER, Label.PANTS, Label.SKIRT),
-    Part.INNER: (Label.UPPER_CLOTHES,),
-    Part.OUTER: (Label.COAT,),
-}
-"""Parsing labels of the pair's garment (CatVTON's AutoMasker: garment classes of a part)."""
 
 OWN_ARM = (Label.LEFT_ARM, Label.RIGHT_ARM)
 """Label of the bare arm and hand of either side, left first."""

@@ -72,7 +72,16 @@ def peer(recordings: list[Path], folder: Path) -> int:
     command = [str(Path(sys.executable).with_name("scenedetect")), "--quiet"]
 
     def split(recording: Path) -> None:
-        arguments = ["-i", str(recording), "-o", str(folder / "clips"), "detect-adaptive", "split-video", "--rate-factor", "18"]
+        arguments = [
+            "-i",
+            str(recording),
+            "-o",
+            str(folder / "clips"),
+            "detect-adaptive",
+            "split-video",
+            "--rate-factor",
+            "18",
+        ]
         subprocess.run([*command, *arguments], check=True, env=environment, capture_output=True)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

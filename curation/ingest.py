@@ -67,7 +67,7 @@ class Ingest(BaseModel):
         default=True,
         description="Trim dissolves, fades and flat frames off the shots. Else they stay in, divided in the middle.",
     )
-    min_seconds: float = Field(default=2.0, gt=0, description="Shorter shots are dropped, in seconds.")
+    min_seconds: float = Field(default=1.0, gt=0, description="Shorter shots are dropped, in seconds.")
     max_seconds: float = Field(
         default=10.0, gt=0, description="Longer shots are divided, in seconds; at least twice `min_seconds`."
     )

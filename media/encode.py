@@ -96,6 +96,8 @@ class ClipEncoder:
             "sc_threshold": "0",
             "flags": "+cgop",
             "a53cc": "0",
+            # With B-frames, x264's macroblock tree reads memory that nobody wrote: other bytes from run to run.
+            "bf": "0",
         }
 
     def add(self, frame: DecodedFrame) -> None:

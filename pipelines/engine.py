@@ -279,6 +279,9 @@ class _Actor(Worker):
     """`Worker` made from one shared object, so that the chain is pickled once, not once a worker."""
 
     def __init__(self, shared: tuple[Chain, ClipStore]) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)  # it would take every core in every worker
         super().__init__(*shared)
 
 

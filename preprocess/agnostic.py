@@ -14,6 +14,7 @@ from preprocess.hand_region import HandRegion
 from schemas.clip import Clip
 from schemas.conditions import Label
 from schemas.manifest import Part
+from schemas.outfit import GARMENT_LABELS
 from schemas.stage import Stage
 
 Mask = NDArray[np.bool_]
@@ -29,43 +30,36 @@ LOWER_PARTS = (*THIGHS, *SHINS)
 
 @dataclass(frozen=True)
 class PartRule:
-    """What is repainted and what is kept for one part of the outfit.
+    """What is repainted beside the garment, and what is kept, for one part of the outfit.
 
     Attributes:
-        garment: labels that are always repainted.
         body: bones about which the body is repainted.
         kept: labels of body and other garments that are kept.
 
     """
 
-    garment: tuple[Label, ...]
     body: tuple[Bone, ...]
     kept: tuple[Label, ...]
 
 
 RULES: dict[Part, PartRule] = {
     Part.UPPER: PartRule(
-        garment=(Label.UPPER_CLOTHES, Label.COAT, Label.DRESS, Label.JUMPSUITS),
         body=UPPER_PARTS,
         kept=(*LEG_LABELS, Label.SKIRT, Label.PANTS),
     ),
     Part.LOWER: PartRule(
-        garment=(Label.PANTS, Label.SKIRT, Label.DRESS, Label.JUMPSUITS),
         body=LOWER_PARTS,
         kept=(*ARM_LABELS, Label.FACE, Label.TORSO_SKIN, Label.UPPER_CLOTHES, Label.COAT),
     ),
     Part.DRESS: PartRule(
-        garment=(Label.UPPER_CLOTHES, Label.COAT, Label.DRESS, Label.JUMPSUITS, Label.PANTS, Label.SKIRT),
         body=UPPER_PARTS + LOWER_PARTS,
         kept=(),
     ),
     Part.INNER: PartRule(
-        garment=(Label.UPPER_CLOTHES,),
         body=(Bone.TORSO,),
         kept=(*LEG_LABELS, Label.DRESS, Label.COAT, Label.SKIRT, Label.PANTS, Label.JUMPSUITS),
     ),
     Part.OUTER: PartRule(
-        garment=(Label.COAT,),
         body=UPPER_PARTS,
         kept=(*LEG_LABELS, Label.DRESS, Label.PANTS, Label.SKIRT, Label.UPPER_CLOTHES, Label.JUMPSUITS),
     ),
@@ -112,7 +106,7 @@ class AgnosticMask(Stage):
         extent = max(parsing.shape[1:])
         if body is not None:
             extent = min(extent, round(FIGURE * float(np.median(body.torso))))
-        garment, kept = np.isin(parsing, rule.garment), parsing == Label.FACE
+        garment, kept = np.isin(parsing, GARMENT_LABELS[clip.pair.part]), parsing == Label.FACE
         mask = np.empty(parsing.shape, bool)
         for frame, labels in enumerate(parsing):
             kept[frame] |= self.hands.mask(clip.artifacts["hands"], body, labels, frame, extent=extent)

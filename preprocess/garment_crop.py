@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from media import frames
-from preprocess.agnostic import RULES
 from preprocess.garment import Mask, tidy
 from schemas.body import Joint
 from schemas.clip import Clip
 from schemas.conditions import Label, Pose
 from schemas.metrics import Metric
+from schemas.outfit import GARMENT_LABELS
 from schemas.stage import Filter
 
 IN_FRONT = (Label.HAIR, Label.LEFT_ARM, Label.RIGHT_ARM, Label.BAG, Label.OTHER, Label.SCARF, Label.GLOVE)
@@ -44,7 +44,7 @@ class GarmentCrop(Filter):
     def process(self, clip: Clip) -> None:
         """Give `garment` and `garment_mask`, then measure."""
         if clip.pair.garment is None:
-            garment = RULES[clip.pair.part].garment
+            garment = GARMENT_LABELS[clip.pair.part]
             frame = _best_frame(clip, garment, candidates=self.candidates, height=self.sharpness_side)
             mask = tidy(np.isin(clip.artifacts["parsing"][frame], garment))
             if mask.any():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.agnostic import RULES
 from preprocess.body_track import follow_body, look_for_people
 from preprocess.labels import body_labels
 from preprocess.outfit import OutfitSplit
 from preprocess.pose import whole_body
 from schemas.manifest import Part
+from schemas.outfit import GARMENT_LABELS
 
 GRID = 416
 """Longer side in px of the picture that colours are learnt from."""
@@ -30,4 +30,4 @@ def worn_garment(image: NDArray[np.uint8], confidences: NDArray[np.float32], par
     clip = image[None]
     pose = whole_body(follow_body(clip, look_for_people(clip, every=1, most=1)))
     labels = body_labels(classes[None], small[None], pose, part=part, split=OutfitSplit())
-    return np.isin(labels[0], RULES[part].garment)
+    return np.isin(labels[0], GARMENT_LABELS[part])

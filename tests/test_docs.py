@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipelines.reference import DOCS, PAGES
 from tests.pipelines.conftest import Job

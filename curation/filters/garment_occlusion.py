@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.filters.body_points import body_points, faces_camera, labels_at, under_arms, under_hands
-from curation.filters.garment_parts import GARMENT_LABELS
 from schemas.clip import Clip
 from schemas.conditions import Label
 from schemas.metrics import Metric
+from schemas.outfit import GARMENT_LABELS
 from schemas.stage import Filter
 
 OCCLUDERS = (

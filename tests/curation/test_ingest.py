@@ -85,7 +85,7 @@ def test_every_frame_of_a_reel_has_its_row(reel: Reel) -> None:
     assert [clip.metrics["shot_seconds"] for clip in kept] == pytest.approx([3, 4, 10, 5])
     short = clips[1]
     assert short.drop is not None
-    assert (short.drop.stage, short.drop.metric, short.drop.bound) == ("shots", "shot_seconds", (2.0, 10.0))
+    assert (short.drop.stage, short.drop.metric, short.drop.bound) == ("shots", "shot_seconds", (1.0, 10.0))
     assert short.drop.value == pytest.approx(1.0)
     assert not short.artifacts
     assert all(clip.span.bytes > 0 for clip in clips)

@@ -16,6 +16,7 @@ from schemas import artifacts
 from schemas.clip import Clip
 from schemas.conditions import Label
 from schemas.manifest import Part
+from schemas.outfit import GARMENT_LABELS
 from tests.clips import shared
 from tests.preprocess import worn
 
@@ -68,13 +69,15 @@ def test_without_pose_and_hands_the_garment_is_still_covered() -> None:
 
 @pytest.mark.parametrize("part", [*Part])
 def test_garment_covered_others_kept(part: str) -> None:
-    rule = RULES[Part(part)]
+    garment = GARMENT_LABELS[Part(part)]
     labels = worn.drawn_labels(3)
-    labels[labels == Label.UPPER_CLOTHES] = rule.garment[0] if part != "lower" else Label.UPPER_CLOTHES
+    labels[labels == Label.UPPER_CLOTHES] = garment[0] if part != "lower" else Label.UPPER_CLOTHES
     mask = mask_of(labels, part=part)
-    assert mask[np.isin(labels, rule.garment)].mean() > 0.93  # but for the rim of the hand on it
+    assert mask[np.isin(labels, garment)].mean() > 0.93  # but for the rim of the hand on it
     # AutoMasker lets the mask creep a little over what is kept.
-    inside = cv2.erode(np.isin(labels[1], (*rule.kept, Label.FACE)).astype(np.uint8), np.ones((17, 17))) > 0
+    inside = (
+        cv2.erode(np.isin(labels[1], (*RULES[Part(part)].kept, Label.FACE)).astype(np.uint8), np.ones((17, 17))) > 0
+    )
     assert not mask[1][inside].any()
 
 
