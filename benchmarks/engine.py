@@ -87,27 +87,37 @@ def empty_groups(count: int) -> list[Stage]:
     return [Empty(name=f"empty{i}", resources=Resources(cpus=0.1 + 0.01 * i)) for i in range(count)]
 
 
+def per_clip(stages: list[Stage], folder: Path, *, clips: int = 200) -> float:
+    """Milliseconds a clip once the workers are up: the difference of a long and a short run."""
+    short, _ = run(stages, clips, folder / "short")
+    long, _ = run(stages, 4 * clips, folder / "long")
+    return (long - short) / (3 * clips) * 1000
+
+
+def bare_call() -> float:
+    """Milliseconds of an empty call of an actor, one after the other."""
+    actor = Bare.remote()
+    ray.get(actor.call.remote())
+    started = time.perf_counter()
+    for _ in range(1000):
+        ray.get(actor.call.remote())
+    return time.perf_counter() - started
+
+
 def main() -> None:
     cores = os.cpu_count() or 1
     with ray_cluster(RunConfig()), tempfile.TemporaryDirectory() as folder:
-        run(empty_groups(2), 20, Path(folder, "warm"))
-        one, _ = run(empty_groups(1), 200, Path(folder, "one"))
-        six, _ = run(empty_groups(6), 200, Path(folder, "six"))
-        hop = (six - one) / (5 * 200) * 1000
-        fused = [Empty(name=f"f{i}") for i in range(20)]
-        fused_wall, _ = run(fused, 200, Path(folder, "fused"))
-        actor = Bare.remote()
-        ray.get(actor.call.remote())
-        started = time.perf_counter()
-        for _ in range(500):
-            ray.get(actor.call.remote())
-        bare = (time.perf_counter() - started) / 500 * 1000
-        wall, work = run([Busy(name="busy", seconds=0.2)], 40 * cores, Path(folder, "busy"))
+        one = per_clip(empty_groups(1), Path(folder, "one"))
+        six = per_clip(empty_groups(6), Path(folder, "six"))
+        fused = per_clip([Empty(name=f"f{i}") for i in range(20)], Path(folder, "fused"))
+        bare = bare_call()
+        wall, work = run([Busy(name="busy", seconds=0.2)], 150 * cores, Path(folder, "busy"))
+    hop = (six - one) / 5
     print(f"clips of {CLIP_BYTES / 1e6:.1f} MB, {cores} cores")
     print("| figure | value | floor | ratio |\n| --- | --- | --- | --- |")
     print(f"| a hop between groups, ms a clip | {hop:.2f} | {bare:.2f} (bare actor call) | {hop / bare:.1f} |")
-    print(f"| whole path of a clip, store to store, 1 group, ms | {one / 200 * 1000:.2f} | | |")
-    print(f"| the same with 20 fused stages, ms | {fused_wall / 200 * 1000:.2f} | | |")
+    print(f"| a clip from store to store, 1 empty stage, ms | {one:.2f} | | |")
+    print(f"| the same with 20 fused stages, ms | {fused:.2f} | | |")
     print(
         f"| wall, busy stages, s | {wall:.2f} | {work / cores:.2f} (stage time ÷ cores) | {wall * cores / work:.3f} |"
     )

@@ -238,6 +238,9 @@ class _Page:
 
     def write(self, words: str, *, size: int, colour: tuple[int, int, int], space: int = 0) -> None:
         self.pen.font = ImageFont.load_default(size=size)
+        longest = max((self.pen.textlength(word) for word in words.split()), default=0)
+        if longest > self.width:  # a key has no place to break
+            self.pen.font = ImageFont.load_default(size=size * self.width / longest)
         self.top += space
         for line in self._lines(words):
             if self.top + size + 4 > self.bottom:

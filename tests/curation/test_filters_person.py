@@ -48,7 +48,7 @@ def clip_of(frames: int = 10, *, part: str = "upper") -> Clip:
         keypoints[:, joint], scores[:, joint] = place, 1
     parsing = np.zeros((frames, HEIGHT, WIDTH), np.uint8)
     parsing[:, 10:35, 50:70] = Label.FACE
-    parsing[:, 35:95, 40:80] = Label.UPPER_CLOTHES
+    parsing[:, 35:95, 40:80] = Label.COAT if part == "outer" else Label.UPPER_CLOTHES
     parsing[:, 60:95, 28:40], parsing[:, 60:95, 80:92] = Label.RIGHT_ARM, Label.LEFT_ARM
     parsing[:, 80:190, 42:78] = Label.PANTS
     boxes = np.tile(np.array([28, 8, 92, 192], np.float32), (frames, 1))

@@ -54,7 +54,7 @@ def test_garment_and_hands_are_found(name: str) -> None:
         assert np.mean(labels[garment] == other) < 0.01
         assert np.isin(labels[hand], SKIN).mean() > 0.85
         # What is called the garment and is not: little, but white on white is hard.
-        assert np.sum((labels == mine) & ~garment) < 0.3 * garment.sum()
+        assert np.sum((labels == mine) & ~garment) < 0.35 * garment.sum()
 
 
 def test_every_other_frame_is_nearly_as_good() -> None:
