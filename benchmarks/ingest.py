@@ -88,7 +88,7 @@ def floor_of(recording: Path, ingest: Ingest, folder: Path) -> Iterator[dict[str
     def transcode() -> None:
         ffmpeg(
             "-i", recording, "-c:v", "libx264", "-preset", ingest.preset, "-crf", str(ingest.crf),
-            "-g", str(FPS // 2), "-movflags", "+faststart", folder / "floor.mp4",
+            "-g", str(FPS // 2), "-bf", "0", "-movflags", "+faststart", folder / "floor.mp4",
         )  # fmt: skip
 
     yield {"ffmpeg: decode and encode": transcode, "TransNetV2: bare forward": forward}

@@ -19,8 +19,9 @@ from schemas.errors import MediaError
 if TYPE_CHECKING:
     from av.packet import Packet
 
-ENCODER_THREADS = 4
-"""x264's output depends on its number of threads, so that is fixed, not taken from the machine."""
+ENCODER_THREADS = 1
+"""x264's output depends on its number of threads, so that is fixed. One: a worker holds one core, and beside the shot
+network of the same recording more threads only take turns (measured: benchmarks/RESULTS.md)."""
 
 EARLY = Fraction(1, 4)
 """How much of an output interval a source frame may be early (and at most half its distance from the frame before).
