@@ -26,6 +26,7 @@ from pipelines.engine import Engine
 from pipelines.pack import Packed, pack, sample_meta
 from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
+from pipelines.report import write_report
 from pipelines.split import assign_splits
 from pipelines.store import ClipStore
 from schemas.config import BuildConfig, RunConfig
@@ -177,7 +178,7 @@ def _write_dataset(
     unchanged = old is not None and json.loads(old).get("contents") == contents
     _write_parquet(urls.join(config.output, DECISIONS), rows, decisions_schema(metrics))
     if unchanged and old is not None:
-        shards = len(json.loads(old)["shards"])
+        described = json.loads(old)
     else:
         packed = _repack(store, keys, config, manifest, stages=stages, metrics=metrics)
         described = dataset_json(
@@ -185,7 +186,7 @@ def _write_dataset(
         )
         urls.write_whole(urls.join(config.output, CARD), dataset_card(described, manifest).encode())
         urls.write_whole(urls.join(config.output, DATASET), json.dumps(described, indent=2).encode())
-        shards = len(packed.shards)
+    write_report(config.output, described, rows, chain=chain)
     urls.write_whole(urls.join(config.output, CONFIG), config.model_dump_json(indent=2).encode())
     return Summary(
         output=config.output,
@@ -195,7 +196,7 @@ def _write_dataset(
         unfinished=verdicts["unfinished"],
         recordings=len(manifest.pairs),
         recordings_read=len(plan.sources) if plan else 0,
-        shards=shards,
+        shards=len(described["shards"]),
         unchanged=unchanged and not (plan and (plan.sources or plan.clips)),
         seconds=time.monotonic() - started,
         stage_seconds=spent or {},
