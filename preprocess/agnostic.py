@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -102,19 +103,29 @@ class AgnosticMask(Stage):
     def process(self, clip: Clip) -> None:
         """Give `agnostic_mask`, (T, H, W) bool, true = repaint."""
         parsing, rule = clip.artifacts["parsing"], RULES[clip.pair.part]
-        body = fitting_skeleton(clip.artifacts["pose"], (parsing != Label.BACKGROUND) & ~np.isin(parsing, ACCESSORIES))
+        body = fitting_skeleton(clip.artifacts["pose"], parsing, nobody=(Label.BACKGROUND, *ACCESSORIES))
         extent = max(parsing.shape[1:])
         if body is not None:
             extent = min(extent, round(FIGURE * float(np.median(body.torso))))
-        garment, kept = np.isin(parsing, GARMENT_LABELS[clip.pair.part]), parsing == Label.FACE
-        mask = np.empty(parsing.shape, bool)
+        side, half_window = odd(int(self.smoothing * extent)), int(self.smoothing_seconds * float(clip.span.fps) / 2)
+        # Nothing is painted far from the person: what lies there is not looked at.
+        margin = round(self.reach * extent) + extent // 25 + extent // 250 + 2
+        mask, kept = np.zeros((2, *parsing.shape), bool)
         for frame, labels in enumerate(parsing):
+            kept[frame] = labels == Label.FACE
             kept[frame] |= self.hands.mask(clip.artifacts["hands"], body, labels, frame, extent=extent)
-            inside = None if body is None else body_region(body, frame, rule.body, labels.shape, extent=extent)
-            mask[frame] = self._frame(labels, garment[frame], kept[frame], rule, inside, extent)
-        half_window = int(self.smoothing_seconds * float(clip.span.fps) / 2)
-        mask = smooth_mask(mask, side=odd(int(self.smoothing * extent)), half_window=half_window)
-        clip.artifacts["agnostic_mask"] = (mask | garment) & ~kept
+            near = surroundings(labels, margin=margin)
+            if near is not None:
+                inside = (
+                    None if body is None else body_region(body, frame, rule.body, labels.shape, extent=extent)[near]
+                )
+                garment = among(labels[near], GARMENT_LABELS[clip.pair.part])
+                mask[frame][near] = self._frame(labels[near], garment, kept[frame][near], rule, inside, extent)
+        mask = smooth_mask(mask, side=side, half_window=half_window)
+        for frame, labels in enumerate(parsing):
+            mask[frame] |= among(labels, GARMENT_LABELS[clip.pair.part])
+            mask[frame] &= ~kept[frame]
+        clip.artifacts["agnostic_mask"] = mask
 
     def _frame(
         self,
@@ -129,16 +140,34 @@ class AgnosticMask(Stage):
         import cv2
 
         fine, broad = odd(extent // 250), odd(extent // 25)
-        weak = protected | np.isin(labels, (Label.HAIR, *ACCESSORIES, *rule.kept))
-        area = ~weak & (labels != Label.BACKGROUND)
-        if body is not None:
-            area |= body & (labels != Label.BACKGROUND)
+        weak = protected | among(labels, (Label.HAIR, *ACCESSORIES, *rule.kept))
+        area = ~weak if body is None else ~weak | body
+        area &= labels != Label.BACKGROUND
         area = hulls(area) if self.hull else area
         area = _dilate(area, 2 * round(self.reach * extent) + 1) & ~weak
         blurred = cv2.GaussianBlur(area.astype(np.uint8) * 255, (broad, broad), 0)
         area = ((blurred >= 25) | garment) & ~protected
         area = _dilate(area, fine)
         return (area | garment) & ~protected
+
+
+def among(labels: NDArray[np.uint8], wanted: Sequence[Label]) -> Mask:
+    """(H, W) bool: pixels whose label is one of `wanted`. `np.isin`, many times as fast."""
+    import cv2
+
+    table = np.zeros(256, np.uint8)
+    table[list(wanted)] = 1
+    return np.asarray(cv2.LUT(labels, table), np.uint8).view(np.bool_)
+
+
+def surroundings(labels: NDArray[np.uint8], *, margin: int) -> tuple[slice, slice] | None:
+    """Rows and columns of what is not background in (H, W), and `margin` px around; None if all is."""
+    import cv2
+
+    x, y, width, height = cv2.boundingRect(labels)  # background is 0
+    if not width:
+        return None
+    return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
 
 
 def _dilate(mask: Mask, side: int) -> Mask:
@@ -171,7 +200,8 @@ def body_region(body: Skeleton, frame: int, bones: tuple[Bone, ...], shape: tupl
         cv2.line(canvas, points[0].tolist(), points[1].tolist(), 1, width)
     fine = odd(extent // 250)
     wider = cv2.dilate(canvas, np.ones((fine, fine), np.uint8), iterations=2)
-    return np.kron(wider, np.ones((4, 4), np.uint8))[: shape[0], : shape[1]] > 0
+    size = 4 * canvas.shape[1], 4 * canvas.shape[0]
+    return cv2.resize(wider, size, interpolation=cv2.INTER_NEAREST)[: shape[0], : shape[1]] > 0
 
 
 def hulls(mask: Mask) -> Mask:
@@ -192,12 +222,15 @@ def smooth_mask(mask: Mask, *, side: int, half_window: int) -> Mask:
     """
     import cv2
 
-    blurred = np.stack([cv2.blur(frame.astype(np.uint8) * 255, (side, side)) for frame in mask])
+    blurred = np.empty(mask.shape, np.uint8)
+    for frame, whole in enumerate(mask.view(np.uint8)):
+        cv2.blur(whole * np.uint8(255), (side, side), dst=blurred[frame])
+    window = 2 * half_window + 1
     order = np.arange(-half_window, len(mask) + half_window).clip(0, len(mask) - 1)
-    total = blurred[order[: 2 * half_window]].sum(0, dtype=np.int32)
+    total = blurred[order[: window - 1]].sum(0, dtype=np.uint16 if 255 * window < 2**16 else np.uint32)
     smooth = np.empty_like(mask)
     for frame in range(len(mask)):
-        total += blurred[order[frame + 2 * half_window]]
-        smooth[frame] = 2 * total > 255 * (2 * half_window + 1)
+        total += blurred[order[frame + window - 1]]
+        np.greater(total, 255 * window // 2, out=smooth[frame])
         total -= blurred[order[frame]]
     return smooth

@@ -97,13 +97,13 @@ class NearestBone:
     """Which bone each pixel is nearest to, in widths of that bone.
 
     Attributes:
-        bone: (H, W) int, index into `Bone`.
+        bone: (H, W) uint8, index into `Bone`.
         along: (H, W) float32, where along the bone: 0 at its first end, 1 at its second; beyond either outside 0..1.
         distance: (H, W) float32 from the bone's line, in its own half widths.
 
     """
 
-    bone: NDArray[np.intp]
+    bone: NDArray[np.uint8]
     along: NDArray[np.float32]
     distance: NDArray[np.float32]
 
@@ -146,21 +146,28 @@ def nearest_bone(
     body: Skeleton, frame: int, height: int, width: int, *, among: Sequence[Bone] = tuple(Bone)
 ) -> NearestBone:
     """Nearest of some bones for each pixel of a (height, width) picture, in whose pixels `body` is too."""
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    bone = np.zeros((height, width), np.intp)
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    bone = np.zeros((height, width), np.uint8)
     along = np.zeros((height, width), np.float32)
     best = np.full((height, width), np.inf, np.float32)
     for index in among:
-        (x0, y0), (x1, y1) = body.ends[frame, index]
-        if np.isnan([x0, y0, x1, y1]).any():
+        start, end = body.ends[frame, index]
+        if np.isnan([start, end]).any():
             continue
-        dx, dy = x1 - x0, y1 - y0
-        place = ((x - x0) * dx + (y - y0) * dy) / max(dx * dx + dy * dy, 1e-3)
+        (dx, dy), half_width = end - start, body.half_width(index)[frame]
+        right, down, length = x - start[0], y - start[1], np.maximum(dx * dx + dy * dy, np.float32(1e-3))
+        place = right * (dx / length) + down * (dy / length)
         inside = place.clip(0, 1)
-        distance = np.hypot(x - x0 - inside * dx, y - y0 - inside * dy) / body.half_width(index)[frame]
+        across = (right - inside * dx) / half_width
+        inside *= -dy
+        inside += down
+        inside /= half_width
+        distance = across * across + inside * inside  # squared: the root is taken once, at the end
         better = distance < best
-        bone[better], along[better], best[better] = index, place[better], distance[better]
-    return NearestBone(bone=bone, along=along, distance=best)
+        np.copyto(bone, np.uint8(index), where=better)
+        np.copyto(along, place, where=better)
+        np.minimum(best, distance, out=best)
+    return NearestBone(bone=bone, along=along, distance=np.sqrt(best))
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,19 +196,19 @@ def body_map(body: Skeleton, frame: int, height: int, width: int) -> BodyMap:
     )
 
 
-def fitting_skeleton(pose: Pose, people: NDArray[np.bool_]) -> Skeleton | None:
+def fitting_skeleton(pose: Pose, maps: NDArray[np.uint8], *, nobody: Sequence[int]) -> Skeleton | None:
     """`skeleton`, without the frames whose bones lie elsewhere than the person does.
 
-    `people` (T, H, W) is true where a person's body and clothes are seen. A pose that
-    slipped (onto the legs of a person whose head is cut off, say) leaves much of them far from any bone.
+    `maps` (T, H, W) are classes or labels; those but `nobody` show a person's body and clothes. A pose that slipped
+    (onto the legs of a person whose head is cut off, say) leaves much of them far from any bone.
     """
     body = skeleton(pose)
     if body is None:
         return None
-    coarse = people[:, FIT_STEP // 2 :: FIT_STEP, FIT_STEP // 2 :: FIT_STEP]
+    people = ~np.isin(maps[:, FIT_STEP // 2 :: FIT_STEP, FIT_STEP // 2 :: FIT_STEP], nobody)
     small = body.resized(1 / FIT_STEP)
     apart = np.full(len(people), np.nan)
-    for frame, person in enumerate(coarse):
+    for frame, person in enumerate(people):
         if person.any():
             near = nearest_bone(small, frame, *person.shape)
             apart[frame] = near.distance[person].clip(0, 3).mean()

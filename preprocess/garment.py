@@ -57,7 +57,7 @@ class GarmentMask(Stage):
         image = clip.artifacts["garment"]
         with selfie.SelfieSegmenter() as segmenter:
             confidences = segmenter.confidences(image)
-        seen = confidences.argmax(2)
+        seen = confidences.argmax(0)
         person = np.count_nonzero(seen != selfie.BACKGROUND)
         bare = np.isin(seen, (selfie.HAIR, selfie.BODY_SKIN, selfie.FACE_SKIN)).sum()
         if person and bare > self.worn_share * person:
@@ -65,13 +65,13 @@ class GarmentMask(Stage):
         else:
             clip.artifacts["garment_mask"] = self._flat(image, confidences)
 
-    def _flat(self, image: NDArray[np.uint8], confidences: NDArray[np.float32]) -> Mask:
+    def _flat(self, image: NDArray[np.uint8], confidences: selfie.Confidences) -> Mask:
         import cv2
 
         lab = np.asarray(cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
         offset = lab - _border_colour(lab)
         distance = np.linalg.norm(offset, axis=2)
-        things = 1 - cv2.resize(confidences[..., selfie.BACKGROUND], lab.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        things = 1 - cv2.resize(confidences[selfie.BACKGROUND], lab.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         garment = _eroded(things > 0.5, 2 * self.edge)
         plain = (distance < self.tolerance) & ~garment
         strict = ~_reached_from_border(plain)

@@ -14,7 +14,7 @@ from schemas.conditions import Hands, Label
 FINGERS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
 PALM = (0, 1, 5, 9, 13, 17)
 _WRIST, _MIDDLE_KNUCKLE, _INDEX_KNUCKLE, _LITTLE_KNUCKLE = 0, 9, 5, 17
-SKIN = np.zeros(len(Label), np.uint8)
+SKIN = np.zeros(256, np.uint8)
 SKIN[[Label.FACE, Label.LEFT_ARM, Label.RIGHT_ARM, Label.LEFT_LEG, Label.RIGHT_LEG, Label.TORSO_SKIN, Label.GLOVE]] = 1
 
 
@@ -45,18 +45,19 @@ class HandRegion(BaseModel):
         """(H, W) bool of one frame, whose `labels` (H, W) are the parsing's. `extent` is the person's height in px."""
         import cv2
 
-        skin, region = SKIN[labels], np.zeros(labels.shape, np.uint8)
+        skin = np.asarray(cv2.LUT(labels, SKIN), np.uint8)
+        region = np.zeros(labels.shape, np.uint8)
         for side in range(2):
             lines = _bones(hands.joints_2d[frame, side], None if body is None else body.ends[frame, HANDS[side], 0])
             score = float(hands.scores[frame, side])
-            core = _drawn(lines, self.core, labels.shape) if score > 0 else region[:0]
-            if core.any() and skin[core > 0].mean() >= self.least_skin:
+            core = _drawn(lines, self.core, labels.shape) if score > 0 else np.zeros_like(region)
+            if core.any() and cv2.countNonZero(core & skin) >= self.least_skin * cv2.countNonZero(core):
                 region |= _drawn(lines, self.reach, labels.shape) & skin
                 region |= core if score >= self.sure_score else core & skin
             elif body is not None:
                 region |= self._past_wrist(body, HANDS[side], frame, labels.shape) & skin
         rim = 2 * round(self.rim * extent) + 1
-        return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (rim, rim))) > 0
+        return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (rim, rim))).view(np.bool_)
 
     def _past_wrist(self, body: Skeleton, hand: Bone, frame: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         import cv2

@@ -39,6 +39,11 @@ class HandSearch(BaseModel):
         default=0.16, gt=0, description="Farthest that a hand may lie from the pose's wrist, in metres on the body."
     )
     confidence: float = Field(default=0.3, gt=0, lt=1, description="From which the model reports a hand.")
+    unseen: float = Field(
+        default=0.12,
+        ge=0,
+        description="A hand seen at neither end of so many seconds is not looked for between; 0 looks at every frame.",
+    )
     gap: float = Field(default=0.15, ge=0, description="Longest gap between two sightings that is filled, in seconds.")
 
 
@@ -67,14 +72,27 @@ def find_hands(images: NDArray[np.uint8], pose: Pose, *, fps: float, search: Han
 
     The model looks at a window around each of the pose's wrists, at full resolution, and a hand belongs to the side
     whose wrist it hangs on; how it looks only helps where both are near. So sides are as stable as the pose's.
-    Where there is no pose (close-ups), the whole frame is searched and the model says which side a hand is.
+    Where there is no pose (close-ups), the whole frame is searched and the model says which side a hand is. Every few
+    frames both hands are looked for; between, only those that were seen before or after.
     """
     scale = pixels_per_metre(pose)
+    found: list[Sides] = [[None, None] for _ in images]
+    ends = sorted(
+        {*range(0, len(images), max(1, round(search.unseen * fps))), *([len(images) - 1] * (len(images) > 0))}
+    )
+
     with HandModel(most=2, confidence=search.confidence) as model:
-        found = [
-            _in_frame(model, image, [_arm(pose, frame, side, scale[frame]) for side in (LEFT, RIGHT)], search)
-            for frame, image in enumerate(images)
-        ]
+
+        def look(frame: int, sides: Sequence[int]) -> None:
+            arms = [_arm(pose, frame, side, scale[frame]) for side in (LEFT, RIGHT)]
+            found[frame] = _in_frame(model, images[frame], arms, search, sides)
+
+        for frame in ends:
+            look(frame, (LEFT, RIGHT))
+        for first, last in itertools.pairwise(ends):
+            sides = [side for side in (LEFT, RIGHT) if found[first][side] or found[last][side]]
+            for frame in range(first + 1, last) if sides else ():
+                look(frame, sides)
     return _fill_gaps(_stack(found), round(search.gap * fps))
 
 
@@ -85,14 +103,18 @@ def _arm(pose: Pose, frame: int, side: int, scale: float) -> _Arm | None:
     return _Arm(pose.keypoints[frame, wrist].astype(float), pose.keypoints[frame, elbow].astype(float), float(scale))
 
 
-def _in_frame(model: HandModel, image: NDArray[np.uint8], arms: Sequence[_Arm | None], search: HandSearch) -> Sides:
+def _in_frame(
+    model: HandModel, image: NDArray[np.uint8], arms: Sequence[_Arm | None], search: HandSearch, wanted: Sequence[int]
+) -> Sides:
+    """Hands of one frame; those of the `wanted` sides are looked for."""
     if not any(arms):
         return _by_look(model(image))
     candidates: list[Hand] = []
     sides: Sides = [None, None]
     for metres in search.windows:
-        for arm, hand in zip(arms, sides, strict=True):
-            window = arm.window(metres, *image.shape[:2]) if arm is not None and hand is None else None
+        for side in wanted:
+            arm = arms[side] if sides[side] is None else None
+            window = arm.window(metres, *image.shape[:2]) if arm is not None else None
             if window is not None:
                 candidates += _look(model, image, window)
         sides = _by_wrist(candidates, arms, search.farthest)

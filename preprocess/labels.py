@@ -30,6 +30,7 @@ ARM_FIRST, ARM_ROOM = 1.7, 1.2
 arms mostly are in front."""
 ENCLOSED = 0.8
 """Share of clothes in the rim of a print."""
+NOT_BODY = (selfie.BACKGROUND, selfie.OTHERS)
 COARSE = 4
 """Pixels of the clip per pixel of the map of nearest bones."""
 
@@ -51,7 +52,7 @@ def body_labels(classes: UInt8, pictures: UInt8, pose: Pose, *, part: Part, spli
     import cv2
 
     garments = _garment_labels(part)
-    body = fitting_skeleton(pose, (classes != selfie.BACKGROUND) & (classes != selfie.OTHERS))
+    body = fitting_skeleton(pose, classes, nobody=NOT_BODY)
     if body is None:
         return _unsplit(garments[int(part is Part.LOWER)])[classes]
     size = max(1, classes.shape[1] // COARSE), max(1, classes.shape[2] // COARSE)
@@ -74,27 +75,34 @@ def _garment_labels(part: Part) -> UInt8:
 
 
 def _unsplit(garment: int) -> UInt8:
-    """(6,) label of each class where no pose tells more."""
-    table = np.zeros(6, np.uint8)
+    """(256,) label of each class where no pose tells more."""
+    table = np.zeros(256, np.uint8)
     table[selfie.HAIR], table[selfie.FACE_SKIN], table[selfie.CLOTHES] = Label.HAIR, Label.FACE, garment
     table[selfie.BODY_SKIN], table[selfie.OTHERS] = Label.TORSO_SKIN, Label.OTHER
     return table
+
+
+_MAY_BE_PRINT = np.isin(np.arange(256), NOT_BODY).astype(np.uint8)
 
 
 def _label_frame(seen: UInt8, near: BodyMap, garments: UInt8) -> UInt8:
     """(H, W) labels of one frame. `garments` (H, W) are the labels that clothes take."""
     import cv2
 
-    def enlarge(coarse: NDArray[np.generic]) -> UInt8:
-        return np.asarray(
-            cv2.resize(coarse.astype(np.uint8), seen.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8
-        )
+    def enlarge(coarse: UInt8) -> UInt8:
+        return np.asarray(cv2.resize(coarse, seen.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
 
-    labels = _unsplit(0)[seen]
-    labels = np.where(seen == selfie.BODY_SKIN, enlarge(_skin(near)), labels)
-    labels = np.where(seen == selfie.OTHERS, enlarge(_accessories(near)), labels)
-    hidden = np.isin(seen, (selfie.BACKGROUND, selfie.OTHERS)) & (enlarge(_prints(seen, near)) > 0)
-    return np.where((seen == selfie.CLOTHES) | hidden, garments, labels)
+    def where(mask: NDArray[np.bool_]) -> UInt8:
+        return mask.view(np.uint8)
+
+    labels = np.asarray(cv2.LUT(seen, _unsplit(0)), np.uint8)
+    cv2.copyTo(enlarge(_skin(near)), where(seen == selfie.BODY_SKIN), labels)
+    cv2.copyTo(enlarge(_accessories(near)), where(seen == selfie.OTHERS), labels)
+    cv2.copyTo(garments, where(seen == selfie.CLOTHES), labels)
+    prints = _prints(seen, near)
+    if prints.any():
+        cv2.copyTo(garments, cv2.bitwise_and(enlarge(prints), cv2.LUT(seen, _MAY_BE_PRINT)), labels)
+    return labels
 
 
 def _prints(seen: UInt8, near: BodyMap) -> UInt8:
@@ -104,14 +112,13 @@ def _prints(seen: UInt8, near: BodyMap) -> UInt8:
     trunk = near.trunk
     middle = (trunk.bone == Bone.TORSO) & (trunk.along > 0.1) & (trunk.along < 0.9) & (trunk.distance < 1.3)
     coarse = cv2.resize(seen, middle.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    other = np.isin(coarse, (selfie.BACKGROUND, selfie.OTHERS)).astype(np.uint8)
+    count, pieces = cv2.connectedComponents(cv2.LUT(coarse, _MAY_BE_PRINT), connectivity=4)
+    inner = np.bincount(pieces[middle], minlength=count) > ENCLOSED * np.bincount(pieces.ravel(), minlength=count)
     found = np.zeros(middle.shape, np.uint8)
-    count, pieces = cv2.connectedComponents(other, connectivity=4)
-    for piece in range(1, count):
+    for piece in np.flatnonzero(inner[1:]) + 1:
         inside = pieces == piece
-        if middle[inside].mean() > ENCLOSED:
-            around = (cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~inside
-            found[inside & (np.mean(coarse[around] == selfie.CLOTHES) > ENCLOSED)] = 1
+        around = (cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~inside
+        found[inside & (np.mean(coarse[around] == selfie.CLOTHES) > ENCLOSED)] = 1
     return np.asarray(cv2.dilate(found, np.ones((3, 3), np.uint8)), np.uint8)
 
 

@@ -20,6 +20,7 @@ class MediaPipeBody(Stage):
 
     gives: ClassVar[tuple[str, ...]] = ("person", "pose", "hands")
     weights: ClassVar[tuple[str, ...]] = (BODY_MODEL, HAND_MODEL)
+    version: ClassVar[int] = 2
 
     people_fps: float = Field(default=4.0, gt=0, description="How often people are looked for and counted, per second.")
     most_people: int = Field(default=4, ge=1, le=10, description="Most people that are told apart in a frame.")
@@ -46,6 +47,7 @@ class MediaPipeHands(Stage):
     needs: ClassVar[tuple[str, ...]] = ("video", "pose")
     gives: ClassVar[tuple[str, ...]] = ("hands",)
     weights: ClassVar[tuple[str, ...]] = (HAND_MODEL,)
+    version: ClassVar[int] = 2
 
     hand_search: HandSearch = Field(default_factory=HandSearch, description="How hands are looked for.")
 

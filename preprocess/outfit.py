@@ -11,6 +11,8 @@ from preprocess.body import FEET, FOREARMS, SHINS, THIGHS, UPPER_ARMS, BodyMap, 
 
 BINS = (32, 64, 64)
 """Bins of the colour histograms along L, a, b of CIELAB."""
+_BIN = np.stack([np.arange(256) * count // 256 for count in BINS], axis=1).astype(np.uint8)[None]
+_BIN_STRIDES = np.array([[BINS[1] * BINS[2], BINS[2], 1]], np.float32)
 
 
 class OutfitSplit(BaseModel):
@@ -80,7 +82,7 @@ class OutfitSplit(BaseModel):
         import cv2
 
         size = picture.shape[1], picture.shape[0]
-        clothes = cv2.resize((seen == selfie.CLOTHES).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        clothes = (cv2.resize(seen, size, interpolation=cv2.INTER_NEAREST) == selfie.CLOTHES).astype(np.uint8)
         colour = odds[_colour_bins(picture)] * clothes
         # Colours that both garments have take the side of the telling ones around them.
         telling = np.abs(colour) + 1e-2
@@ -116,9 +118,8 @@ class OutfitSplit(BaseModel):
 def _colour_bins(picture: NDArray[np.uint8]) -> NDArray[np.intp]:
     import cv2
 
-    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).astype(np.intp)
-    light, green, blue = (lab[..., axis] * BINS[axis] // 256 for axis in range(3))
-    return (light * BINS[1] + green) * BINS[2] + blue
+    lab = cv2.transform(cv2.LUT(cv2.cvtColor(picture, cv2.COLOR_RGB2LAB), _BIN).astype(np.float32), _BIN_STRIDES)
+    return lab.astype(np.intp)
 
 
 def _without_islands(odds: NDArray[np.float32], clothes: NDArray[np.uint8], smallest: float) -> NDArray[np.float32]:
@@ -131,9 +132,12 @@ def _without_islands(odds: NDArray[np.float32], clothes: NDArray[np.uint8], smal
     for garment, other in ((clothes * lower, clothes * ~lower), (clothes * ~lower, clothes * lower)):
         beside = cv2.dilate(other, np.ones((3, 3), np.uint8)) * garment
         _, pieces, stats, _ = cv2.connectedComponentsWithStats(garment)
-        small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < least)
-        touching = np.intersect1d(small, np.unique(pieces[beside > 0]))
-        turned[np.isin(pieces, touching[touching > 0])] *= -1
+        small = stats[:, cv2.CC_STAT_AREA] < least
+        small[0] = False  # what is not this garment
+        if small.any():
+            touching = np.zeros(len(small), bool)
+            touching[pieces[beside > 0]] = True
+            turned[(small & touching)[pieces]] *= -1
     return turned
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -16,8 +15,12 @@ from preprocess import selfie
 from preprocess.crops import Box, crop_boxes
 from preprocess.labels import body_labels
 from preprocess.outfit import OutfitSplit
+from preprocess.selfie import Confidences
 from schemas.clip import Clip
 from schemas.stage import Stage
+
+LEAST_WEIGHT = np.float32(1e-3)
+"""Left to every look, for pixels that no look knows better."""
 
 
 class SelfieParsing(Stage):
@@ -35,6 +38,7 @@ class SelfieParsing(Stage):
     needs: ClassVar[tuple[str, ...]] = ("video", "person", "pose")
     gives: ClassVar[tuple[str, ...]] = ("parsing",)
     weights: ClassVar[tuple[str, ...]] = (selfie.WEIGHTS,)
+    version: ClassVar[int] = 2
 
     crop_margin: float = Field(
         default=0.2, ge=0, le=1, description="Room left around the person's box, over its longer side."
@@ -70,91 +74,77 @@ class SelfieParsing(Stage):
         images = frames(clip).images
         size = (max(1, round(clip.span.width * scale)), max(1, round(clip.span.height * scale)))
         boxes = crop_boxes(clip.artifacts["person"].boxes, clip.span, margin=self.crop_margin)
-        with selfie.SelfieSegmenter() as segmenter:
-            classes = np.stack(list(self._classes(segmenter, images, boxes, size)))
         small = np.stack([_shrink(image, size) for image in images])
+        classes = np.empty(images.shape[:3], np.uint8)
+        with selfie.SelfieSegmenter() as segmenter:
+            asked = self._asked(segmenter, images, boxes, size)
+            for frame, confidences in enumerate(self._steadied(asked, small)):
+                classes[frame] = selfie.likeliest(confidences, images.shape[1:3])
         clip.artifacts["parsing"] = body_labels(
             classes, small, clip.artifacts["pose"], part=clip.pair.part, split=self.split
         )
 
-    def _classes(
+    def _asked(
         self, segmenter: selfie.SelfieSegmenter, images: NDArray[np.uint8], boxes: list[Box], size: tuple[int, int]
-    ) -> Iterator[NDArray[np.uint8]]:
-        """Class of each pixel, (H, W) uint8, frame by frame, steadied over time."""
-        window: deque[_Look] = deque(maxlen=2 * self.temporal_radius + 1)
-        last, waiting = len(images) - 1, 0
+    ) -> Iterator[Confidences | None]:
+        """What the model says of each frame; None for those that it is not asked about."""
         for index, (image, box) in enumerate(zip(images, boxes, strict=True)):
-            asked = index % self.every == 0 or index == last
-            confidences = _on_grid(segmenter, image, box, size) if asked else None
-            window.append(_Look(_shrink(image, size).astype(np.float32), confidences))
-            waiting += 1
-            if waiting > self.temporal_radius:
-                waiting -= 1
-                yield self._steady(window, len(window) - 1 - waiting, images.shape[1:3])
-        for later in range(waiting, 0, -1):
-            yield self._steady(window, len(window) - later, images.shape[1:3])
+            wanted = index % self.every == 0 or index == len(images) - 1
+            yield _on_grid(segmenter, image, box, size) if wanted else None
 
-    def _steady(self, window: Sequence[_Look], centre: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """Classes of the look at `centre`: those around it count as far as the picture is the same there."""
+    def _steadied(self, asked: Iterable[Confidences | None], pictures: NDArray[np.uint8]) -> Iterator[Confidences]:
+        """Confidences of each frame, and of those around it as far as the picture (h, w, 3) is the same there.
+
+        Sums, not means: only which class has the most of it counts.
+        """
+        totals: deque[Confidences] = deque()
+        looks: deque[tuple[int, Confidences]] = deque()
+        for index, confidences in enumerate(asked):
+            totals.append(np.zeros((selfie.CLASSES, *pictures.shape[1:3]), np.float32))
+            while looks and looks[0][0] < index - self.temporal_radius:
+                looks.popleft()
+            first = index + 1 - len(totals)
+            weights = [self._alike(pictures[index], pictures[other]) for other in range(first, index)]
+            for other, earlier in looks:
+                totals[-1] += earlier * weights[other - first]
+            if confidences is not None:
+                looks.append((index, confidences))
+                for total, weight in zip(totals, weights, strict=False):
+                    total += confidences * weight
+                totals[-1] += confidences * (1 + LEAST_WEIGHT)
+            if len(totals) > self.temporal_radius:
+                yield totals.popleft()
+        yield from totals
+
+    def _alike(self, picture: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(h, w) weight of one picture's confidences in the other's: near 1 where they are the same."""
         import cv2
 
-        total = np.zeros((*window[centre].picture.shape[:2], selfie.CLASSES), np.float32)
-        for look in window:
-            if look.confidences is None:
-                continue
-            change = cv2.blur(((window[centre].picture - look.picture) ** 2).mean(2), (3, 3))
-            # A little weight is left to every look, for pixels that no look knows better.
-            weight = np.exp(-change / (2 * self.temporal_sigma**2)) + 1e-3
-            total += look.confidences * weight[..., None]
-        return _argmax_at(total, shape)
-
-
-@dataclass(frozen=True, eq=False)
-class _Look:
-    """One frame on the grid: (h, w, 3) float32 picture, and (h, w, 6) confidences if the model was asked."""
-
-    picture: NDArray[np.float32]
-    confidences: NDArray[np.float32] | None
+        squares = cv2.transform(np.square(cv2.absdiff(picture, other), dtype=np.float32), np.ones((1, 3)))
+        change = cv2.blur(squares, (3, 3))
+        return np.asarray(cv2.exp(change * np.float32(-1 / (6 * self.temporal_sigma**2))) + LEAST_WEIGHT)
 
 
 def _on_grid(
     segmenter: selfie.SelfieSegmenter, image: NDArray[np.uint8], box: Box, size: tuple[int, int]
-) -> NDArray[np.float32]:
-    """(h, w, 6) confidences of one frame on a grid of `size` (w, h), background outside the crop `box`."""
+) -> Confidences:
+    """Confidences of one frame on a grid of `size` (w, h), background outside the crop `box`."""
     import cv2
 
     x0, y0, x1, y1 = box
-    confidences = segmenter.confidences(image[y0:y1, x0:x1])
     steps = np.array([image.shape[1] / size[0], image.shape[0] / size[1]])
     corner, cells = np.array([x0, y0]), np.array([x1 - x0, y1 - y0]) / selfie.SIDE
     # From pixel centres of the grid, over those of the frame, to those of the model's square.
     offset = (0.5 * steps - corner) / cells - 0.5
     to_square = np.column_stack([np.diag(steps / cells), offset])
-
-    def warp(channels: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        warped = cv2.warpAffine(channels, to_square, size, flags=flags, borderValue=outside)
-        return np.asarray(warped, np.float32)
-
-    first = warp(confidences[..., 0], 1.0)
-    return np.dstack([first, warp(confidences[..., 1:4], 0.0), warp(confidences[..., 4:], 0.0)])
+    warped = np.empty((selfie.CLASSES, size[1], size[0]), np.float32)
+    for index, confidences in enumerate(segmenter.confidences(image[y0:y1, x0:x1])):
+        flags, outside = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, float(index == selfie.BACKGROUND)
+        cv2.warpAffine(confidences, to_square, size, dst=warped[index], flags=flags, borderValue=outside)
+    return warped
 
 
 def _shrink(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     import cv2
 
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _argmax_at(scores: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Index of the highest of the (h, w, C) scores, enlarged to `shape` before it is taken: smooth edges."""
-    import cv2
-
-    best = np.full(shape, -np.inf, np.float32)
-    chosen = np.zeros(shape, np.uint8)
-    for index in range(scores.shape[2]):
-        score = cv2.resize(scores[..., index], shape[::-1], interpolation=cv2.INTER_LINEAR)
-        better = score > best
-        chosen[better] = index
-        np.maximum(best, score, out=best)
-    return chosen

@@ -15,6 +15,9 @@ SIDE = 256
 BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES, OTHERS = range(6)
 CLASSES = 6
 
+Confidences = NDArray[np.float32]
+"""(6, h, w), a plane for each class."""
+
 
 class SelfieSegmenter:
     """Runs the model on one picture at a time. Stateless: a picture always gives the same answer.
@@ -51,11 +54,25 @@ class SelfieSegmenter:
     def __exit__(self, *_: object) -> None:
         self._model.close()
 
-    def confidences(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(256, 256, 6) float32 in 0..1, summing to 1, of an (H, W, 3) RGB picture squeezed into the square."""
+    def confidences(self, image: NDArray[np.uint8]) -> Confidences:
+        """(6, 256, 256) float32 in 0..1, summing to 1, of an (H, W, 3) RGB picture squeezed into the square."""
         import cv2
 
         # Shrunk here, over areas: the model's own resizing would alias, and would blow its answer up to full size.
         square = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         masks = self._model.segment(self._wrap(np.ascontiguousarray(square))).confidence_masks
-        return np.stack([mask.numpy_view().reshape(SIDE, SIDE) for mask in masks], axis=2)
+        return np.stack([mask.numpy_view().reshape(SIDE, SIDE) for mask in masks])
+
+
+def likeliest(scores: Confidences, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(H, W) uint8 of `shape`: class of the highest score, enlarged to that before it is taken: smooth edges."""
+    import cv2
+
+    best = cv2.resize(scores[0], shape[::-1], interpolation=cv2.INTER_LINEAR)
+    chosen, score = np.zeros(shape, np.uint8), np.empty_like(best)
+    for index in range(1, len(scores)):
+        cv2.resize(scores[index], shape[::-1], dst=score, interpolation=cv2.INTER_LINEAR)
+        # Indices rise, so the highest of those that were better is the last one.
+        np.maximum(chosen, (score > best).view(np.uint8) * np.uint8(index), out=chosen)
+        cv2.max(best, score, dst=best)
+    return chosen

@@ -150,7 +150,7 @@ def test_print_on_the_chest_is_garment_and_the_gap_under_an_arm_is_not() -> None
 def test_slipped_pose_is_passed_over() -> None:
     labels, pose = worn.drawn_labels(9), worn.drawn_pose(9)
     pose.keypoints[4] = pose.keypoints[4] / 4 + [90, 240]  # a small person at the feet
-    body = fitting_skeleton(pose, labels > 0)
+    body = fitting_skeleton(pose, labels, nobody=[Label.BACKGROUND])
     assert body is not None
     assert np.abs(body.ends[4] - body.ends[3]).max() < 1
     slipped = skeleton(pose)
