@@ -110,8 +110,8 @@ def histogram(values: Sequence[float], *, bound: Bound = (None, None), unit: str
 
 
 def shown(value: float) -> str:
-    """A number in three significant digits at most, as people write it: 5.6e-5, 0.0312, 24.5, 2,383."""
-    if 0 < abs(value) < 1e-3:
+    """A number in at most three significant digits and six characters or so: 5.6e-5, 0.0312, 24.5, 2,383."""
+    if 0 < abs(value) < 1e-2:
         return f"{value:.1e}".replace("e-0", "e-")
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
@@ -119,10 +119,10 @@ def shown(value: float) -> str:
 def _axis(numbers: NDArray[np.float64], bound: Bound) -> tuple[float, float]:
     """From the rarest low values to the rarest high ones, with the bounds if they are near."""
     low, high = (float(np.quantile(numbers, share, method="inverted_cdf")) for share in (0.005, 0.995))
-    spread = high - low or max(abs(high), 1e-3)
-    near = [side for side in bound if side is not None and low - _REACH * spread <= side <= high + _REACH * spread]
+    reach = _REACH * (high - low) or np.inf
+    near = [side for side in bound if side is not None and low - reach <= side <= high + reach]
     low, high = min([low, *near]), max([high, *near])
-    padding = _PADDING * (high - low) or spread / 2
+    padding = _PADDING * (high - low) or max(abs(high) / 2, 0.5)
     floor = 0.0 if numbers[0] >= 0 else -np.inf  # no axis below zero for what cannot be
     return max(low - padding, min(low, floor)), high + padding
 
