@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import posixpath
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 import fsspec
@@ -23,15 +24,21 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Manifest:
-    """The pairs of a manifest, in its order, and the folder that their relative paths were read against."""
+    """The pairs of a manifest, in its order, and the folder that their relative paths were read against.
+
+    `written` maps absolute paths and URLs back to the relative ones of the manifest.
+    """
 
     pairs: tuple[Pair, ...]
     base: str
+    written: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def as_written(self, url: str | None) -> str | None:
-        """`url` relative to the manifest's folder where it lies inside, so that no dataset holds a machine's paths."""
+        """`url` relative to the manifest's folder where it lies inside or was so written: no machine's path."""
         prefix = self.base.rstrip("/") + "/"
-        return url[len(prefix) :] if url and url.startswith(prefix) else url
+        if url and url.startswith(prefix):
+            return url[len(prefix) :]
+        return self.written.get(url, url) if url else url
 
 
 def read_manifest(url: str) -> Manifest:
@@ -48,29 +55,59 @@ def read_manifest(url: str) -> Manifest:
     suffix = posixpath.splitext(url)[1].lower()
     if suffix not in readers:
         raise ManifestError(url, [Problem(0, "", f"unknown format {suffix!r}; allowed: {', '.join(readers)}")])
-    fs, path = url_to_fs(url)
-    if not fs.isfile(path):
-        raise ManifestError(url, [Problem(0, "", "there is no such file")])
-    base = _folder_of(url, fs)
+    data, base = _read(url)
     problems: list[Problem] = []
     pairs: list[Pair] = []
     first_line: dict[str, int] = {}
-    with fs.open(path, "rb") as stream:
-        for line, row in readers[suffix](stream.read(), problems):
-            pair = _pair(row, line=line, base=base, problems=problems)
-            if pair is None:
-                continue
-            if pair.pair_id in first_line:
-                problems.append(
-                    Problem(line, "pair_id", f"{pair.pair_id!r} stands in line {first_line[pair.pair_id]} already")
-                )
-            first_line.setdefault(pair.pair_id, line)
-            pairs.append(pair)
+    written: dict[str, str] = {}
+    for line, row in readers[suffix](data, problems):
+        pair = _pair(row, line=line, problems=problems)
+        if pair is None:
+            continue
+        if pair.pair_id in first_line:
+            problems.append(
+                Problem(line, "pair_id", f"{pair.pair_id!r} stands in line {first_line[pair.pair_id]} already")
+            )
+        first_line.setdefault(pair.pair_id, line)
+        places = {name: getattr(pair, name) for name in ("video", "garment") if getattr(pair, name)}
+        problems.extend(Problem(line, name, why) for name, path in places.items() if (why := _unreachable(path)))
+        absolute = {name: _absolute(path, base) for name, path in places.items()}
+        written |= {absolute[name]: path for name, path in places.items() if absolute[name] != path}
+        pairs.append(pair.model_copy(update=absolute))
     if not pairs and not problems:
         problems.append(Problem(0, "", "there is no row in it"))
     if problems:
         raise ManifestError(url, sorted(problems, key=lambda problem: problem.line))
-    return Manifest(tuple(pairs), base)
+    return Manifest(tuple(pairs), base, written)
+
+
+def _read(url: str) -> tuple[bytes, str]:
+    """Bytes of the manifest, and the folder it lies in."""
+    if why := _unreachable(url):
+        raise ManifestError(url, [Problem(0, "", why)])
+    fs, path = url_to_fs(url)
+    if not fs.isfile(path):
+        raise ManifestError(url, [Problem(0, "", "there is no such file")])
+    try:
+        data: bytes = fs.cat_file(path)
+    except OSError as error:
+        raise ManifestError(url, [Problem(0, "", f"cannot be read: {error}")]) from error
+    return data, _folder_of(url, fs)
+
+
+def _unreachable(url: str) -> str:
+    """Why no file system is known for `url`; "" if there is one."""
+    protocol = split_protocol(url)[0]
+    return "" if protocol is None else _unknown_protocol(protocol)
+
+
+@cache
+def _unknown_protocol(protocol: str) -> str:
+    try:
+        fsspec.get_filesystem_class(protocol.partition("::")[0])
+    except (ValueError, ImportError) as error:
+        return f"{protocol}:// cannot be read here: {error}"
+    return ""
 
 
 def _folder_of(url: str, fs: fsspec.AbstractFileSystem) -> str:
@@ -83,44 +120,50 @@ def _folder_of(url: str, fs: fsspec.AbstractFileSystem) -> str:
 def _absolute(path: str, base: str) -> str:
     if split_protocol(path)[0] is not None or posixpath.isabs(path):
         return path
-    if split_protocol(base)[0] is not None:
-        return f"{base.rstrip('/')}/{path}"
+    protocol, folder = split_protocol(base)
+    if protocol is not None:  # object stores know no "..": it has to be worked out here
+        return f"{protocol}://{posixpath.normpath(posixpath.join(folder, path))}"
     return posixpath.normpath(posixpath.join(base, path))
 
 
-def _pair(row: Row, *, line: int, base: str, problems: list[Problem]) -> Pair | None:
-    for field in sorted(set(row) - set(Pair.model_fields)):
-        near = get_close_matches(field, Pair.model_fields, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; allowed: {', '.join(Pair.model_fields)}"
-        problems.append(Problem(line, field, f"unknown field{hint}"))
+def _pair(row: Row, *, line: int, problems: list[Problem]) -> Pair | None:
+    problems.extend(Problem(line, name, _unknown_field(name)) for name in sorted(set(row) - set(Pair.model_fields)))
     try:
-        pair = Pair.model_validate({field: value for field, value in row.items() if field in Pair.model_fields})
+        return Pair.model_validate({name: value for name, value in row.items() if name in Pair.model_fields})
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            field = ".".join(str(part) for part in detail["loc"])
+            name = ".".join(str(part) for part in detail["loc"])
             shown = "" if detail["type"] in ("value_error", "missing") else f" (got {detail['input']!r:.80})"
-            problems.append(Problem(line, field, detail["msg"].removeprefix("Value error, ") + shown))
+            problems.append(Problem(line, name, detail["msg"].removeprefix("Value error, ") + shown))
         return None
-    garment = None if pair.garment is None else _absolute(pair.garment, base)
-    return pair.model_copy(update={"video": _absolute(pair.video, base), "garment": garment})
+
+
+def _unknown_field(name: str) -> str:
+    near = get_close_matches(name, Pair.model_fields, n=1)
+    return "unknown field; " + (f"did you mean {near[0]}?" if near else f"allowed: {', '.join(Pair.model_fields)}")
 
 
 def _text(data: bytes, problems: list[Problem]) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        problems.append(Problem(data[: error.start].count(b"\n") + 1, "", f"is no UTF-8: {error.reason}"))
+        line = data[: error.start].count(b"\n") + 1
+        problems.append(Problem(line, "", f"is no UTF-8: {error.reason}; save the file as UTF-8"))
         return ""
 
 
 def _jsonl_rows(data: bytes, problems: list[Problem]) -> Iterator[tuple[int, Row]]:
-    for line, text in enumerate(_text(data, problems).splitlines(), start=1):
+    # Not splitlines(): JSON may hold U+2028 and its like as they are.
+    for line, text in enumerate(_text(data, problems).split("\n"), start=1):
         if not text.strip():
             continue
         try:
             row = json.loads(text)
         except json.JSONDecodeError as error:
             problems.append(Problem(line, "", f"is no JSON: {error.msg} at column {error.colno}"))
+            continue
+        except (ValueError, RecursionError) as error:  # a number, or a nesting, beyond what Python reads
+            problems.append(Problem(line, "", f"is no JSON: {error}"))
             continue
         if isinstance(row, dict):
             yield line, row
@@ -129,19 +172,24 @@ def _jsonl_rows(data: bytes, problems: list[Problem]) -> Iterator[tuple[int, Row
 
 
 def _csv_rows(data: bytes, problems: list[Problem]) -> Iterator[tuple[int, Row]]:
-    reader = csv.DictReader(io.StringIO(_text(data, problems), newline=""))
-    for row in reader:
-        if None in row:
-            problems.append(
-                Problem(reader.line_num, "", f"has {len(row[None])} value(s) more than the header has fields")
-            )
-            continue
-        # A short line leaves None, an empty cell leaves "": the first is a mistake, the second says "none".
-        short = [field for field, value in row.items() if value is None]
-        if short:
-            problems.append(Problem(reader.line_num, short[0], "the line ends before this field"))
-            continue
-        yield reader.line_num, dict(row)
+    lines = csv.reader(io.StringIO(_text(data, problems), newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(lines, [])]
+        if faults := _header_faults(header):
+            problems.extend(Problem(lines.line_num, *fault) for fault in faults)
+            return
+        for values in lines:
+            if not values:
+                continue
+            if len(values) > len(header):
+                words = f"has {len(values) - len(header)} value(s) more than the header has fields"
+                problems.append(Problem(lines.line_num, "", words))
+            elif len(values) < len(header):  # an empty cell says "none"; a missing one is a mistake
+                problems.append(Problem(lines.line_num, header[len(values)], "the line ends before this field"))
+            else:
+                yield lines.line_num, dict(zip(header, map(str.strip, values), strict=True))
+    except csv.Error as error:
+        problems.append(Problem(lines.line_num, "", f"is no CSV: {error}; nothing after it was read"))
 
 
 def _parquet_rows(data: bytes, problems: list[Problem]) -> Iterator[tuple[int, Row]]:
@@ -150,7 +198,21 @@ def _parquet_rows(data: bytes, problems: list[Problem]) -> Iterator[tuple[int, R
 
     try:
         table = pq.read_table(io.BytesIO(data))
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         problems.append(Problem(0, "", f"is no Parquet: {error}"))
         return
+    table = table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])  # pandas'
+    if faults := _header_faults(table.column_names):
+        problems.extend(Problem(0, *fault) for fault in faults)
+        return
     yield from enumerate(table.to_pylist(), start=1)
+
+
+def _header_faults(header: list[str]) -> list[tuple[str, str]]:
+    """(field, what is wrong) of the columns of a table: said once, not once a row."""
+    if len(header) == 1 and (separator := next((mark for mark in ";\t|" if mark in header[0]), None)):
+        return [("", f"the fields are separated by {separator!r}; allowed: commas")]
+    faults = [(repr(name), _unknown_field(name)) for name in header if name not in Pair.model_fields]
+    faults += [(name, "stands twice in the header") for name in Pair.model_fields if header.count(name) > 1]
+    needed = (name for name, field in Pair.model_fields.items() if field.is_required())
+    return [*faults, *((name, "this column is missing") for name in needed if header and name not in header)]

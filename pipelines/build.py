@@ -23,23 +23,17 @@ from pipelines.card import dataset_card, dataset_json
 from pipelines.chain import INGEST, Chain, check_weights, make_chain
 from pipelines.decisions import decide_all
 from pipelines.engine import Engine
-from pipelines.pack import Packed, pack, sample_meta
+from pipelines.pack import DATASET, INDEX, Packed, pack, packed_before, sample_meta
 from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
 from pipelines.report import write_report
 from pipelines.split import assign_splits
 from pipelines.store import ClipStore
 from schemas.config import BuildConfig, RunConfig
-from schemas.errors import DatasetError
+from schemas.errors import ConfigError, DatasetError
 from schemas.tables import SCHEMA_VERSION, decisions_schema, index_schema
 
-DATASET, INDEX, DECISIONS, CARD, CONFIG = (
-    "dataset.json",
-    "index.parquet",
-    "decisions.parquet",
-    "README.md",
-    "config.json",
-)
+DECISIONS, CARD, CONFIG = "decisions.parquet", "README.md", "config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +75,8 @@ def build(config: BuildConfig) -> Summary:
     chain = make_chain(config)
     manifest = read_manifest(config.manifest)
     check_weights(chain)
+    urls.check_writable(config.output)
+    urls.check_writable(config.work_url)
     store = ClipStore(config.work_url)
     plan = make_plan(manifest.pairs, chain, store, retry_failed=config.run.retry_failed)
     spent: dict[str, float] = {}
@@ -100,6 +96,7 @@ def replay(config: BuildConfig) -> Summary:
     config = _with_absolute_urls(config)
     chain = make_chain(config)
     manifest = read_manifest(config.manifest)
+    urls.check_writable(config.output)
     store = ClipStore(config.work_url)
     if not any(store.ledger(pair.pair_id) for pair in manifest.pairs):
         raise DatasetError(
@@ -115,8 +112,13 @@ def stored_config(output: str) -> dict[str, Any]:
     data = urls.read(urls.join(output, CONFIG))
     if data is None:
         raise DatasetError("there is no built dataset", where=output, remedy="Name the output of a `vvt build`")
-    config: dict[str, Any] = json.loads(data)
-    return config
+    try:
+        config = json.loads(data)
+    except ValueError as error:
+        raise DatasetError(
+            f"this is no config: {error}", where=urls.join(output, CONFIG), remedy="Build anew"
+        ) from error
+    return dict(config)
 
 
 @contextmanager
@@ -126,12 +128,15 @@ def ray_cluster(run: RunConfig) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # Ray 2.60 asks for a token, even on one machine
-    ray.init(
-        address=run.address or os.environ.get("RAY_ADDRESS"),
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    address = run.address or os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address!r}: {error}",
+            where="run.address or RAY_ADDRESS",
+            allowed="`auto`, HOST:PORT of a running cluster, ray://HOST:PORT, or null for this machine alone",
+        ) from error
     try:
         yield
     finally:
@@ -174,18 +179,14 @@ def _write_dataset(
     metrics = {name for row in rows for name in row["metrics"]}
     stages = [INGEST, *(stage.name for stage in chain.stages)]
     contents = _contents_hash(store, keys, config, stages=stages, manifest=manifest)
-    old = urls.read(urls.join(config.output, DATASET))
-    unchanged = old is not None and json.loads(old).get("contents") == contents
+    before = urls.read(urls.join(config.output, DATASET))
     _write_parquet(urls.join(config.output, DECISIONS), rows, decisions_schema(metrics))
-    if unchanged and old is not None:
-        described = json.loads(old)
-    else:
-        packed = _repack(store, keys, config, manifest, stages=stages, metrics=metrics)
-        described = dataset_json(
-            config, chain, packed, contents=contents, drops=drops, failures=failures, seen=len(rows)
-        )
-        urls.write_whole(urls.join(config.output, CARD), dataset_card(described, manifest).encode())
-        urls.write_whole(urls.join(config.output, DATASET), json.dumps(described, indent=2).encode())
+    reused = packed_before(config.output, contents)
+    packed = reused or _repack(store, keys, config, manifest, stages=stages, metrics=metrics)
+    described = dataset_json(config, chain, packed, contents=contents, drops=drops, failures=failures, seen=len(rows))
+    after = json.dumps(described, indent=2).encode()
+    urls.write_whole(urls.join(config.output, CARD), dataset_card(described, manifest).encode())
+    urls.write_whole(urls.join(config.output, DATASET), after)
     write_report(config.output, described, rows, chain=chain)
     urls.write_whole(urls.join(config.output, CONFIG), config.model_dump_json(indent=2).encode())
     return Summary(
@@ -196,8 +197,8 @@ def _write_dataset(
         unfinished=verdicts["unfinished"],
         recordings=len(manifest.pairs),
         recordings_read=len(plan.sources) if plan else 0,
-        shards=len(described["shards"]),
-        unchanged=unchanged and not (plan and (plan.sources or plan.clips)),
+        shards=len(packed.shards),
+        unchanged=reused is not None and before == after and not (plan and (plan.sources or plan.clips)),
         seconds=time.monotonic() - started,
         stage_seconds=spent or {},
     )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from curation.ingest import Ingest
+from pipelines.stage_class import stage_class
 from schemas.clip import Clip, Drop
 from schemas.config import BuildConfig
 from schemas.errors import ConfigError, WeightsError
@@ -21,6 +21,7 @@ from schemas.stage import Filter, Resources, Stage
 
 INGEST = "ingest"
 INGEST_GIVES = ("video", "source_pts")
+RESERVED = {INGEST, "recording", "inputs"}  # what else has a fingerprint in a stored clip
 
 EMBEDDED: dict[str, str] = {
     "garment_image": "curation.filters.garment_image:GarmentImage",
@@ -141,7 +142,7 @@ def make_chain(config: BuildConfig) -> Chain:
         raise _bad_fields("ingest", Ingest, error) from error
     specs = _ordered(TIERS[config.tier], config.stages)
     stages = tuple(_make_stage(name, spec) for name, spec in specs.items())
-    _check_needs(stages)
+    _check_needs(stages, removed=[name for name, fields in config.stages.items() if fields is None])
     _check_metrics(stages)
     return Chain(ingest, stages, config.run.measure_all)
 
@@ -159,6 +160,12 @@ def _ordered(defaults: Mapping[str, str], overrides: Mapping[str, dict[str, Any]
                 where=f"stages.{name}",
                 allowed=", ".join(specs),
                 remedy="A stage of your own needs `use: module:Class`",
+            )
+        if name in RESERVED or "name" in fields:
+            raise ConfigError(
+                f"a stage cannot be called {name!r}" if name in RESERVED else "a stage is named by its key",
+                where=f"stages.{name}",
+                remedy="Rename the key under `stages`",
             )
         fields = dict(fields)
         place = {side: fields.pop(side) for side in ("before", "after") if side in fields}
@@ -184,47 +191,31 @@ def _moved(
 
 def _make_stage(name: str, spec: dict[str, Any]) -> Stage:
     fields = dict(spec)
-    kind = _stage_class(fields.pop("use"), where=f"stages.{name}.use")
+    kind = stage_class(fields.pop("use"), where=f"stages.{name}.use")
     try:
         return kind(name=name, **fields)
     except ValidationError as error:
         raise _bad_fields(f"stages.{name}", kind, error) from error
 
 
-def _stage_class(path: Any, *, where: str) -> type[Stage]:
-    module_name, _, class_name = str(path).partition(":")
-    if not (module_name and class_name):
-        raise ConfigError(f"{path!r} names no class", where=where, allowed="module:Class")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise
-        raise ConfigError(
-            f"there is no module {module_name!r}", where=where,
-            remedy="It must lie in the working directory, on PYTHONPATH, or be installed, on every node",
-        ) from error  # fmt: skip
-    kind = getattr(module, class_name, None)
-    if not (isinstance(kind, type) and issubclass(kind, Stage)):
-        raise ConfigError(f"{module_name} has no Stage called {class_name!r}", where=where)
-    return kind
-
-
-def _bad_fields(where: str, kind: type, error: ValidationError) -> ConfigError:
+def _bad_fields(where: str, kind: type[BaseModel], error: ValidationError) -> ConfigError:
     words = "; ".join(
         f"{'.'.join(str(part) for part in detail['loc']) or 'value'}: {detail['msg'].removeprefix('Value error, ')}"
         for detail in error.errors(include_url=False)
     )
-    return ConfigError(words, where=where, allowed=f"the fields of {kind.__name__}: {', '.join(kind.model_fields)}")  # type: ignore[attr-defined]
+    fields = ", ".join(name for name in kind.model_fields if name != "name")
+    return ConfigError(words, where=where, allowed=f"the fields of {kind.__name__}: {fields}")
 
 
-def _check_needs(stages: tuple[Stage, ...]) -> None:
+def _check_needs(stages: tuple[Stage, ...], *, removed: Sequence[str]) -> None:
+    gone = {name: stage_class(EMBEDDED[name], where=name).gives for name in removed if name in EMBEDDED}
     given = set(INGEST_GIVES)
     for stage in stages:
         for need in stage.needs:
             if need not in given:
-                later = [other.name for other in stages if need in other.gives]
-                remedy = f"{later[0]!r} gives it, but runs later" if later else "Add a stage that gives it"
+                later = [f"{other.name!r} gives it, but runs later" for other in stages if need in other.gives]
+                absent = [f"{name!r} gives it, but the config removes it" for name in gone if need in gone[name]]
+                remedy = next(iter([*later, *absent]), "Add a stage that gives it")
                 raise ConfigError(
                     f"stage {stage.name!r} needs {need!r}, which no stage before it gives",
                     where=f"stages.{stage.name}", allowed=", ".join(sorted(given)), remedy=remedy,

@@ -35,7 +35,11 @@ def build(
     overrides: OverridesArg = None,
     profile: Annotated[bool, typer.Option(help="Tell where time went.")] = False,
 ) -> None:
-    """Build a dataset: recordings and garment images in, shards out. Running it again goes on where it stopped."""
+    """Build a dataset: recordings and garment images in, shards out. Running it again goes on where it stopped.
+
+    Exit status: 0 if clips were kept, 2 if the config, the manifest or the models are not right, 3 if nothing was kept,
+    130 if interrupted.
+    """
     from pipelines.build import build as run
     from pipelines.configure import load_config
     from pipelines.summary import print_profile, print_summary
@@ -56,7 +60,10 @@ def replay(
     overrides: OverridesArg = None,
     to: Annotated[str, typer.Option(help="Where the new dataset goes.", show_default=False)] = "",
 ) -> None:
-    """Decide a built dataset anew under other bounds, without touching a video, and write what stays to --to."""
+    """Decide a built dataset anew under other bounds, without touching a video, and write what stays to --to.
+
+    Exit status: as of `vvt build`.
+    """
     from pipelines.build import replay as run
     from pipelines.build import stored_config
     from pipelines.configure import merge_config
@@ -74,7 +81,10 @@ def replay(
 
 @app.command()
 def validate(out: OutArg) -> None:
-    """Check every member of every sample of a dataset: hashes, schema, shapes, decodability."""
+    """Check every member of every sample of a dataset: hashes, schema, shapes, decodability.
+
+    Exit status: 0 if all is well, 1 if there are problems, 2 if there is no dataset.
+    """
     from pipelines.validate import validate as run
 
     report = run(out)
@@ -87,7 +97,7 @@ def validate(out: OutArg) -> None:
 
 @app.command()
 def probe(videos: Annotated[list[str], typer.Argument(help="Paths or URLs of recordings.")]) -> None:
-    """Show what recordings are, and whether they can be used."""
+    """Show what recordings are, and whether they can be used. Exit status: 1 if one cannot."""
     import media
 
     broken = False

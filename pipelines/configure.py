@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from fsspec.core import url_to_fs
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
+from pipelines import urls
 from schemas.config import BuildConfig
 from schemas.errors import ConfigError
 
@@ -23,7 +23,7 @@ def load_config(url: str, overrides: Sequence[str] = ()) -> BuildConfig:
         ConfigError: no such file, no YAML, or a field that is unknown or wrong.
 
     """
-    fs, path = url_to_fs(url)
+    fs, path = urls.filesystem(url)
     try:
         text = fs.cat_file(path).decode()
         loaded = OmegaConf.create(text)
@@ -31,12 +31,16 @@ def load_config(url: str, overrides: Sequence[str] = ()) -> BuildConfig:
         raise ConfigError("there is no such config file", where=url) from error
     except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise ConfigError(f"this is no YAML: {error}", where=url) from error
+    except OSError as error:
+        raise ConfigError(f"the config file cannot be read: {error}", where=url) from error
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError("this is a list", where=url, allowed="a mapping of names to values; see docs/config.md")
     return merge_config(loaded, overrides, where=url)
 
 
 def merge_config(values: Mapping[str, Any] | Any, overrides: Sequence[str], *, where: str) -> BuildConfig:
     """Config of `values` with dotted `overrides`; `where` names the values' origin in errors."""
-    unclear = [override for override in overrides if "=" not in override]
+    unclear = [override for override in overrides if not override.partition("=")[1] or override.startswith("=")]
     if unclear:
         raise ConfigError(
             f"{unclear[0]!r} is no override",
@@ -45,11 +49,12 @@ def merge_config(values: Mapping[str, Any] | Any, overrides: Sequence[str], *, w
         )
     try:
         merged = OmegaConf.merge(values, OmegaConf.from_dotlist(list(overrides)))
-        plain = OmegaConf.to_container(merged, resolve=True)
+        plain: Any = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"the overrides do not fit: {error}", where=where) from error
+        raise ConfigError(f"the values do not fit together: {error}", where=where) from error
     try:
-        return BuildConfig.model_validate(plain)
+        # A section that YAML leaves empty (`stages:` and nothing below) is null there, and means the defaults.
+        return BuildConfig.model_validate({name: value for name, value in plain.items() if value is not None})
     except ValidationError as error:
         raise ConfigError(
             "; ".join(_words(detail) for detail in error.errors(include_url=False)), where=where
@@ -66,4 +71,6 @@ def _words(detail: Any) -> str:
         return f"{name} is unknown" + (
             f", did you mean {near[0]}?" if near else f", allowed: {', '.join(section.model_fields)}"
         )
+    if detail["type"] == "missing":
+        return f"{name} is missing"
     return f"{name}: {detail['msg'].removeprefix('Value error, ')} (got {detail['input']!r:.80})"

@@ -261,15 +261,21 @@ class Engine:
             limit = worker_limit(kind, dict(available), reserved_cpus=others)
             if limit < 1:
                 raise ConfigError(
-                    f"no worker with {kind.model_dump(exclude_defaults=True)} fits beside one of each other kind",
+                    "this cluster does not hold one worker of each kind: "
+                    + "; ".join(self._words(kind) for kind in kinds),
                     where="stages.*.resources",
-                    allowed=", ".join(
-                        f"{name} {amount:g}" for name, amount in available.items() if name in ("CPU", "GPU", "memory")
-                    ),
+                    allowed=f"in all {available.get('CPU', 0):g} CPUs, {available.get('GPU', 0):g} GPUs, "
+                    f"{available.get('memory', 0) / 1024**2:.0f} MB",
                     remedy="Lower `resources` of the stages, or join a larger cluster by `run.address`",
                 )
             pools[kind] = Pool(kind, min(limit, self._run.workers or limit), self._make_actor)
         return pools
+
+    def _words(self, kind: Resources) -> str:
+        names = [INGEST] if kind == INGEST_RESOURCES else []
+        names += [stage.name for stage in self._chain.stages if stage.resources == kind]
+        custom = "".join(f", {name} {amount:g}" for name, amount in kind.custom.items())
+        return f"{', '.join(names)} ({kind.cpus:g} CPUs, {kind.gpus:g} GPUs, {kind.memory_mb} MB{custom})"
 
     def _make_actor(self, resources: Resources) -> Any:
         return _actor_class().options(**actor_options(resources)).remote(self._shared)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import webdataset
 
 from pipelines import urls
@@ -20,7 +23,9 @@ from schemas.artifacts import ARTIFACTS
 from schemas.clip import Clip
 from schemas.config import ShardsConfig
 from schemas.record import RECORD, decode_record
-from schemas.tables import META_MEMBER, Meta
+from schemas.tables import META_MEMBER, SCHEMA_VERSION, Meta
+
+DATASET, INDEX = "dataset.json", "index.parquet"
 
 AsWritten = Callable[[str | None], str | None]
 
@@ -76,6 +81,20 @@ def pack(
             shards.append(shard)
             rows.extend(shard_rows)
     return Packed(tuple(shards), tuple(rows))
+
+
+def packed_before(output: str, contents: str) -> Packed | None:
+    """What is packed in `output` already, if it was made of the same `contents` (a hash) and every file is there."""
+    try:
+        described = json.loads(urls.read(urls.join(output, DATASET)) or b"{}")
+        if (described.get("schema_version"), described.get("contents")) != (SCHEMA_VERSION, contents):
+            return None
+        shards = tuple(Shard(**shard) for shard in described["shards"])
+        rows = pq.read_table(io.BytesIO(urls.read(urls.join(output, INDEX)) or b"")).to_pylist()
+    except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException):  # damaged: it is written anew
+        return None
+    there = all(urls.size(urls.join(output, shard.name)) == shard.size for shard in shards)
+    return Packed(shards, tuple(rows)) if there else None
 
 
 def make_sample(store: ClipStore, key: str, *, split: str, stages: Sequence[str], as_written: AsWritten) -> Sample:

@@ -36,7 +36,7 @@ def make_plan(pairs: Iterable[Pair], chain: Chain, store: ClipStore, *, retry_fa
     up_to_date = 0
     for pair in pairs:
         row = _row(pair)
-        ledger = store.ledger(pair.pair_id)
+        ledger = _current_ledger(pair.pair_id, store)
         records = _current_records(row, chain, store)
         why = _why_read(row, ledger, chain, records, retry_failed=retry_failed)
         stale = [job for record in records.values() if (job := _stale(record, row, chain, retry_failed=retry_failed))]
@@ -50,6 +50,13 @@ def make_plan(pairs: Iterable[Pair], chain: Chain, store: ClipStore, *, retry_fa
         else:
             up_to_date += 1
     return Plan(tuple(sources), tuple(clips), up_to_date, reasons)
+
+
+def _current_ledger(pair_id: str, store: ClipStore) -> Ledger | None:
+    try:
+        return store.ledger(pair_id)
+    except DatasetError:  # damaged: the recording is read again, its stored clips are skipped
+        return None
 
 
 def _row(pair: Pair) -> Row:

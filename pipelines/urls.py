@@ -13,6 +13,8 @@ import fsspec
 from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from schemas.errors import ConfigError
+
 
 def absolute(url: str) -> str:
     """`url` as it is if it has a protocol, else as an absolute path: workers need not share a working directory."""
@@ -27,7 +29,7 @@ def join(url: str, *parts: str) -> str:
 @contextmanager
 def open_whole(url: str) -> Iterator[BinaryIO]:
     """Open `url` for writing so that no reader ever sees a part of it, whenever this process dies."""
-    fs, path = url_to_fs(url)
+    fs, path = filesystem(url)
     if not isinstance(fs, LocalFileSystem):
         with fs.open(path, "wb") as stream:  # object stores show a new object only when it is complete
             yield stream
@@ -54,20 +56,30 @@ def write_whole(url: str, data: bytes) -> None:
 
 def read(url: str) -> bytes | None:
     """Bytes at `url`, or None where there is nothing."""
-    fs, path = url_to_fs(url)
+    fs, path = filesystem(url)
     try:
         data: bytes = fs.cat_file(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return data
 
 
+def size(url: str) -> int | None:
+    """Size in bytes of the file at `url`, or None where there is none."""
+    fs, path = filesystem(url)
+    try:
+        found: int | None = fs.info(path).get("size")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found
+
+
 def identity(url: str) -> str | None:
     """What tells one content of `url` from the next without reading it: size and modification time or ETag."""
-    fs, path = url_to_fs(url)
+    fs, path = filesystem(url)
     try:
         info = fs.info(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     stamp = next(
         (info[field] for field in ("ETag", "etag", "mtime", "LastModified", "last_modified") if info.get(field)),
@@ -77,6 +89,22 @@ def identity(url: str) -> str | None:
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of `url`, and the path in it."""
-    fs, path = url_to_fs(url)
+    """The file system of `url`, and the path in it. Raises `ConfigError` where none is known for its protocol."""
+    try:
+        fs, path = url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"no file system can be had: {error}", where=url) from error
     return fs, path
+
+
+def check_writable(url: str) -> None:
+    """Raise `ConfigError` unless files can be written into the folder `url`, before hours are spent on them."""
+    if split_protocol(url)[0] == "memory":
+        raise ConfigError("each worker has a memory:// of its own", where=url, allowed="a folder that all nodes share")
+    probe = join(url, f".writable-{uuid.uuid4().hex[:8]}")
+    try:
+        write_whole(probe, b"")
+        fs, path = filesystem(probe)
+        fs.rm_file(path)
+    except OSError as error:
+        raise ConfigError(f"nothing can be written here: {error}", where=url) from error

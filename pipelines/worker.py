@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import traceback
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from schemas import artifacts
 from schemas.clip import Clip, Failure
 from schemas.errors import MediaError, StageError, VvtError
 from schemas.manifest import Pair
-from schemas.record import decode_clip, encode_clip
+from schemas.record import as_artifacts, decode_clip, encode_clip
 from schemas.stage import Filter, Stage
 
 RECORDING, INPUTS = "recording", "inputs"
@@ -169,7 +170,17 @@ class Worker:
     def _set_up(self, group: Group) -> None:
         for stage in group.stages:
             if stage.name not in self._ready:
-                stage.setup()
+                try:
+                    stage.setup()
+                except VvtError:
+                    raise
+                except Exception as error:  # may be anybody's code; without it no clip can go on
+                    place = traceback.extract_tb(error.__traceback__)[-1]
+                    raise StageError(
+                        f"setup() failed: {type(error).__name__}: {error} ({place.filename}:{place.lineno})",
+                        where=stage.name,
+                        remedy="The run can be resumed once this is mended",
+                    ) from error
                 self._ready.add(stage.name)
 
     def _run(self, stage: Stage, clip: Clip) -> bool:
@@ -198,20 +209,43 @@ def _process_checked(stage: Stage, clip: Clip) -> None:
         raise StageError(
             f"needs {', '.join(missing)}, which nobody gave for this clip", where=f"{stage.name}, {clip.key}"
         )
-    key = clip.key
-    stage.process_batch([clip])
-    if clip.key != key:
-        wrong, clip.key = clip.key, key
-        raise StageError(f"returned the clip under another key, {wrong!r}", where=f"{stage.name}, {key}")
+    # On a copy of the record, so that a clip whose stage fails is stored as it was before.
+    before = as_artifacts(clip.artifacts)
+    tried = replace(clip, artifacts=copy.copy(before), metrics=dict(clip.metrics))
+    stage.process_batch([tried])
+    where = f"{stage.name}, {clip.key}"
+    if tried.key != clip.key:
+        raise StageError(f"returned the clip under another key, {tried.key!r}", where=where)
+    after = as_artifacts(tried.artifacts)
+    if undeclared := sorted(after.changed_since(before) - set(stage.gives)):
+        raise StageError(
+            f"changed {', '.join(undeclared)}, which {type(stage).__name__}.gives does not name", where=where
+        )
+    measured = {name for name, value in tried.metrics.items() if clip.metrics.get(name) != value}
+    if unknown := sorted(measured - set(stage.metrics if isinstance(stage, Filter) else ())):
+        raise StageError(f"set {', '.join(unknown)}: only a Filter measures, what its `metrics` name", where=where)
     for name in stage.gives:
-        if name in clip.artifacts:
-            artifacts.check(name, clip.artifacts[name], clip)
+        if name in after:
+            artifacts.check(name, after[name], tried)
+    clip.artifacts, clip.metrics = after, tried.metrics
 
 
 def failure_of(stage: str, error: BaseException, *, code: str = "error") -> Failure:
     """`error` as a row of the decisions can hold it."""
-    cause = str(error) if isinstance(error, VvtError) else f"{type(error).__name__}: {error}"
-    return Failure(stage=stage, cause=cause, traceback="".join(traceback.format_exception(error)), code=code)
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001 - an error of anybody's code, which may not even be able to say what it is
+        words = "<its message cannot be read>"
+    cause = words if isinstance(error, VvtError) else f"{type(error).__name__}: {words}"
+    trace = "".join(traceback.format_exception(error))
+    return Failure(stage=stage, cause=_storable(cause, 2_000), traceback=_storable(trace, 20_000), code=code)
+
+
+def _storable(text: str, longest: int) -> str:
+    """`text` without what UTF-8 cannot hold, and with its middle left out where it is very long."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 
 
 def verdict_of(clip: Clip) -> tuple[str, str]:

@@ -103,7 +103,8 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.field}: {self.what}" if self.field else f"line {self.line}: {self.what}"
+        place = [f"line {self.line}"] if self.line else []  # 0: the file as a whole
+        return ": ".join([*place, *([self.field] if self.field else []), self.what])
 
 
 class ManifestError(VvtError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from enum import StrEnum
 from typing import Annotated, Any
@@ -20,7 +21,8 @@ class Part(StrEnum):
 
 
 PAIR_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-_CLOCK = re.compile(r"^(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)$")
+_CLOCK = re.compile(r"^(?:(\d+):(?=[0-5]?\d:))?(\d+):([0-5]?\d(?:\.\d+)?)$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Pair(BaseModel):
@@ -38,13 +40,18 @@ class Pair(BaseModel):
     video: Annotated[str, Field(min_length=1, description="Recording: path or fsspec URL, relative to the manifest.")]
     garment: Annotated[
         str | None,
-        Field(description="Garment image: path or fsspec URL. Empty where there is none: `garment_crop` cuts one out."),
+        Field(
+            description="Garment image: path or fsspec URL. Empty where there is none: `garment_crop` cuts one out.",
+        ),
     ]
     part: Annotated[Part, Field(description="Where the garment is worn: upper, lower, dress, inner or outer.")]
-    start: Annotated[float | None, Field(ge=0, description="Use the recording from here on: seconds, or h:mm:ss.")] = (
-        None
-    )
-    end: Annotated[float | None, Field(gt=0, description="Use the recording up to here: seconds, or h:mm:ss.")] = None
+    start: Annotated[
+        float | None,
+        Field(ge=0, allow_inf_nan=False, description="Use the recording from here on: seconds, or h:mm:ss."),
+    ] = None
+    end: Annotated[
+        float | None, Field(gt=0, allow_inf_nan=False, description="Use the recording up to here: seconds, or h:mm:ss.")
+    ] = None
     split_group: Annotated[
         str | None,
         Field(description="Rows of one group (a person, a room) are never on both sides of the split."),
@@ -59,14 +66,31 @@ class Pair(BaseModel):
     @field_validator("garment", "split_group", "licence", "caption", "start", "end", mode="before")
     @classmethod
     def _blank_is_none(cls, value: Any) -> Any:
-        return None if isinstance(value, str) and not value.strip() else value
+        blank = isinstance(value, str) and not value.strip()
+        return None if blank or (isinstance(value, float) and math.isnan(value)) else value  # pandas: NaN is "no value"
+
+    @field_validator("pair_id", "split_group", mode="before")
+    @classmethod
+    def _whole_number(cls, value: Any) -> Any:
+        # pandas turns a column of integers with one blank into floats.
+        return int(value) if isinstance(value, float) and value.is_integer() else value
 
     @field_validator("start", "end", mode="before")
     @classmethod
     def _clock_to_seconds(cls, value: Any) -> Any:
-        if isinstance(value, str) and (match := _CLOCK.match(value.strip())):
+        if isinstance(value, str) and ":" in value:
+            match = _CLOCK.match(value.strip())
+            if not match:
+                raise ValueError(f"{value!r} is no time; allowed: seconds, m:ss or h:mm:ss")
             hours, minutes, seconds = match.groups()
             return int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds)
+        return value
+
+    @field_validator("video", "garment")
+    @classmethod
+    def _one_line(cls, value: str | None) -> str | None:
+        if value and _CONTROL.search(value):  # mostly the trace of a quote that was never closed
+            raise ValueError(f"{value!r:.80} holds a line break or another control character")
         return value
 
     @model_validator(mode="after")

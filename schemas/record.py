@@ -60,6 +60,20 @@ class Artifacts(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def __copy__(self) -> Artifacts:
+        """Another mapping of the same values."""
+        twin = Artifacts(self._encoded)
+        twin._decoded = dict(self._decoded)
+        return twin
+
+    def changed_since(self, before: Artifacts) -> set[str]:
+        """Names whose value was set, replaced or removed since `self` was copied from `before`."""
+        return {name for name in ARTIFACTS if (name in self or name in before) and not self._same(before, name)}
+
+    def _same(self, other: Artifacts, name: str) -> bool:
+        values = ((self._encoded, other._encoded), (self._decoded, other._decoded))
+        return any(name in mine and mine[name] is theirs.get(name) for mine, theirs in values)
+
     def encoded(self, name: str) -> bytes:
         """Bytes of artifact `name`, as its codec writes them."""
         if name not in self._encoded:
@@ -84,7 +98,7 @@ def decode_record(data: bytes) -> Clip:
 
 def encode_clip(clip: Clip) -> bytes:
     """`clip` whole. Equal clips give equal bytes."""
-    artifacts = clip.artifacts if isinstance(clip.artifacts, Artifacts) else _as_artifacts(clip.artifacts)
+    artifacts = as_artifacts(clip.artifacts)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(RECORD, _EPOCH), encode_record(clip))
@@ -106,7 +120,10 @@ def decode_clip(data: bytes) -> Clip:
     return clip
 
 
-def _as_artifacts(values: Mapping[str, Any]) -> Artifacts:
+def as_artifacts(values: Mapping[str, Any]) -> Artifacts:
+    """`values` by name, as a mapping that encodes."""
+    if isinstance(values, Artifacts):
+        return values
     artifacts = Artifacts()
     artifacts.update(values)
     return artifacts

@@ -126,6 +126,8 @@ class Filter(Stage):
     @classmethod
     def _bounds_are_ordered(cls, value: dict[str, Bound]) -> dict[str, Bound]:
         for name, (low, high) in value.items():
+            if math.isnan(low or 0) or math.isnan(high or 0):
+                raise ValueError(f"{name}: a bound is no number; null leaves a side open")
             if low is not None and high is not None and low > high:
                 raise ValueError(f"{name}: lowest {low:g} is above highest {high:g}")
         return value
@@ -137,20 +139,31 @@ class Filter(Stage):
     def process(self, clip: Clip) -> None:
         """Store what `measure` returned. The engine decides, by `decide`."""
         measured = self.measure(clip)
-        unknown = sorted(set(measured) - set(self.metrics))
+        if not isinstance(measured, Mapping):
+            raise StageError(
+                f"measure() returned {type(measured).__name__}, not a dict of numbers", where=f"{self.name}, {clip.key}"
+            )
+        unknown = sorted(map(str, set(measured) - set(self.metrics)))
         if unknown:
             raise StageError(
                 f"measure() returned {', '.join(unknown)}, which {type(self).__name__}.metrics does not describe",
                 where=self.name,
                 allowed=", ".join(sorted(self.metrics)),
             )
-        bad = [name for name, value in measured.items() if not math.isfinite(value)]
-        if bad:
-            raise StageError(
-                f"measure() returned a value that is not finite for {', '.join(bad)}",
-                where=f"{self.name}, {clip.key}",
-            )
-        clip.metrics.update({name: float(value) for name, value in measured.items()})
+        numbers = {}
+        for name, value in measured.items():
+            try:
+                finite = math.isfinite(value)  # refuses text, which float() would take
+                numbers[name] = float(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise StageError(
+                    f"measure() returned {value!r:.80} for {name}, which is no number", where=f"{self.name}, {clip.key}"
+                ) from error
+            if not finite:
+                raise StageError(
+                    f"measure() returned {value} for {name}, which is not finite", where=f"{self.name}, {clip.key}"
+                )
+        clip.metrics.update(numbers)
 
     def decide(self, metrics: Mapping[str, float]) -> Drop | None:
         """The first metric that breaks its bound, in the order of `metrics`; None if the clip stays."""
