@@ -65,12 +65,17 @@ class Histogram:
     quantiles: tuple[tuple[float, float], ...]
 
 
-def histogram(values: Sequence[float], *, bound: Bound = (None, None), unit: str = "") -> Histogram | None:
-    """Count `values`, finite and in any order, into bins; None where there are none."""
+def histogram(
+    values: Sequence[float], *, bound: Bound = (None, None), limits: Bound = (None, None), unit: str = ""
+) -> Histogram | None:
+    """Count `values`, finite and in any order, into bins; None where there are none.
+
+    `limits` is what a value can be at all: the axis does not pad beyond it.
+    """
     if not len(values):
         return None
     numbers = np.sort(np.asarray(values, dtype=np.float64))
-    low, high = _axis(numbers, bound)
+    low, high = _axis(numbers, bound, limits=limits)
     edges = np.linspace(low, high, _BINS + 1)
     bins = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, _BINS - 1)
     broken = _broken(numbers, bound)
@@ -110,21 +115,22 @@ def histogram(values: Sequence[float], *, bound: Bound = (None, None), unit: str
 
 
 def shown(value: float) -> str:
-    """A number in at most three significant digits and six characters or so: 5.6e-5, 0.0312, 24.5, 2,383."""
+    """A number in at most three significant digits and some six characters: 5.6e-5, 0.0031, 0.0312, 24.5, 2,383."""
     if 0 < abs(value) < 1e-2:
-        return f"{value:.1e}".replace("e-0", "e-")
+        return f"{value:.2g}" if abs(value) >= 1e-3 else f"{value:.1e}".replace("e-0", "e-")
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
-def _axis(numbers: NDArray[np.float64], bound: Bound) -> tuple[float, float]:
+def _axis(numbers: NDArray[np.float64], bound: Bound, *, limits: Bound) -> tuple[float, float]:
     """From the rarest low values to the rarest high ones, with the bounds if they are near."""
     low, high = (float(np.quantile(numbers, share, method="inverted_cdf")) for share in (0.005, 0.995))
     reach = _REACH * (high - low) or np.inf
     near = [side for side in bound if side is not None and low - reach <= side <= high + reach]
     low, high = min([low, *near]), max([high, *near])
     padding = _PADDING * (high - low) or max(abs(high) / 2, 0.5)
-    floor = 0.0 if numbers[0] >= 0 else -np.inf  # no axis below zero for what cannot be
-    return max(low - padding, min(low, floor)), high + padding
+    floor = -np.inf if limits[0] is None else limits[0]
+    ceiling = np.inf if limits[1] is None else limits[1]
+    return max(low - padding, min(low, floor)), min(high + padding, max(high, ceiling))
 
 
 def _broken(numbers: NDArray[np.float64], bound: Bound) -> NDArray[np.bool_]:

@@ -153,7 +153,7 @@ def _interactions(output: str) -> Interactions:
     ]
     return Interactions(
         categories=tuple(sorted(categories, key=lambda category: (-category.count, category.name))),
-        lengths=histogram([length for lengths in seconds.values() for length in lengths], unit="s"),
+        lengths=histogram([length for lengths in seconds.values() for length in lengths], limits=(0, None), unit="s"),
         clips_without=sum(not row["actions"] for row in rows),
     )
 
@@ -232,7 +232,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, finalize=_visible, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": shown, "bound": _bound, "percent": _percent}
+    environment.filters |= {"number": shown, "bound": _bound, "percent": _percent, "duration": _duration}
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
 
 
@@ -241,6 +241,13 @@ def _visible(value: Any) -> Any:
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+
+
+def _duration(hours: float) -> str:
+    for unit, length in (("h", 1), ("min", 60)):
+        if hours * length >= 1:
+            return f"{shown(hours * length)} {unit}"
+    return f"{shown(hours * 3600)} s"
 
 
 def _bound(bound: Bound) -> str:

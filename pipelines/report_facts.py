@@ -237,8 +237,9 @@ def _metrics(decisions: Iterable[Row], chain: Chain) -> tuple[Measured, ...]:
                 values[name].append(value)
     shortest = chain.ingest.min_seconds
     bounds: dict[str, Bound] = {"shot_seconds": (shortest, None), "transition_seconds": (None, shortest)}
+    settings = {"shot_seconds": "ingest.min_seconds"}
     known = [
-        (SHOTS, name, about, bounds.get(name, (None, None)), "ingest.min_seconds" if name in bounds else None)
+        (SHOTS, name, about, bounds.get(name, (None, None)), settings.get(name))
         for name, about in Ingest.metrics.items()
     ]
     known += [_of_filter(stage, name, about) for stage in chain.filters for name, about in type(stage).metrics.items()]
@@ -251,7 +252,12 @@ def _metrics(decisions: Iterable[Row], chain: Chain) -> tuple[Measured, ...]:
             about=about,
             bound=bound,
             setting=setting,
-            histogram=histogram(values.get(name, ()), bound=bound, unit=about.unit if about else ""),
+            histogram=histogram(
+                values.get(name, ()),
+                bound=bound,
+                limits=about.range if about else (None, None),
+                unit=about.unit if about else "",
+            ),
         )
         for stage, name, about, bound, setting in [*known, *stale]
     )

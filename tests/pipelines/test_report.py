@@ -264,6 +264,14 @@ def test_a_far_bound_does_not_squeeze_the_values() -> None:
     assert [(mark.x, mark.beyond) for mark in drawn.marks] == [(WIDTH, True)]
 
 
+def test_the_axis_shows_nothing_that_cannot_be() -> None:
+    drawn = histogram([0.0, 0.4, 1.0], limits=(0, 1), bound=(None, 1.0))
+
+    assert drawn is not None
+    assert (drawn.low, drawn.high) == (0, 1)
+    assert [(mark.x, mark.beyond) for mark in drawn.marks] == [(WIDTH, False)]
+
+
 def test_interactions_and_samples_come_from_the_shards(tmp_path: Path) -> None:
     still = artifacts(grey=60)
     still["annotation"] = still["annotation"].model_copy(update={"actions": (), "labels": (False,) * 6})
