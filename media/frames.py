@@ -13,8 +13,8 @@ from media.reader import FrameReader, open_pyav
 from schemas.clip import Clip
 from schemas.errors import MediaError
 
-CACHE_BYTES = 2 * 1024**3
-"""Decoded frames kept per process; the clip in hand is kept whatever it takes."""
+CACHE_BYTES = 1024**3
+"""Decoded frames kept per process; those asked for last are kept whatever they take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,10 @@ def frames(clip: Clip, *, fps: float | None = None, height: int | None = None) -
         if (batch := _cache.get((identity, kept_step))) is not None:
             _cache.move_to_end((identity, kept_step))
             return batch if kept_step == step else _every(step // kept_step, batch)
-    batch = _cache[identity, step] = _decode(clip, step=step, height=height)
+    batch = _decode(clip, step=step, height=height)
+    for kept in [kept for kept in _cache if kept[0] == identity and kept[1] % step == 0]:
+        del _cache[kept]  # all in the new batch
+    _cache[identity, step] = batch
     while len(_cache) > 1 and sum(kept.images.nbytes for kept in _cache.values()) > CACHE_BYTES:
         _cache.popitem(last=False)
     return batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -110,21 +111,22 @@ class AgnosticMask(Stage):
         side, half_window = odd(int(self.smoothing * extent)), int(self.smoothing_seconds * float(clip.span.fps) / 2)
         # Nothing is painted far from the person: what lies there is not looked at.
         margin = round(self.reach * extent) + extent // 25 + extent // 250 + 2
-        mask, kept = np.zeros((2, *parsing.shape), bool)
+        mask, all_kept = np.zeros(parsing.shape, bool), []
         for frame, labels in enumerate(parsing):
-            kept[frame] = labels == Label.FACE
-            kept[frame] |= self.hands.mask(clip.artifacts["hands"], body, labels, frame, extent=extent)
+            kept = labels == Label.FACE
+            kept |= self.hands.mask(clip.artifacts["hands"], body, labels, frame, extent=extent)
             near = surroundings(labels, margin=margin)
             if near is not None:
                 inside = (
                     None if body is None else body_region(body, frame, rule.body, labels.shape, extent=extent)[near]
                 )
                 garment = among(labels[near], GARMENT_LABELS[clip.pair.part])
-                mask[frame][near] = self._frame(labels[near], garment, kept[frame][near], rule, inside, extent)
+                mask[frame][near] = self._frame(labels[near], garment, kept[near], rule, inside, extent)
+            all_kept.append(np.packbits(kept, axis=1))  # a long clip's masks are large
         mask = smooth_mask(mask, side=side, half_window=half_window)
         for frame, labels in enumerate(parsing):
             mask[frame] |= among(labels, GARMENT_LABELS[clip.pair.part])
-            mask[frame] &= ~kept[frame]
+            mask[frame] &= ~np.unpackbits(all_kept[frame], axis=1, count=labels.shape[1]).view(np.bool_)
         clip.artifacts["agnostic_mask"] = mask
 
     def _frame(
@@ -222,15 +224,17 @@ def smooth_mask(mask: Mask, *, side: int, half_window: int) -> Mask:
     """
     import cv2
 
-    blurred = np.empty(mask.shape, np.uint8)
-    for frame, whole in enumerate(mask.view(np.uint8)):
-        cv2.blur(whole * np.uint8(255), (side, side), dst=blurred[frame])
-    window = 2 * half_window + 1
-    order = np.arange(-half_window, len(mask) + half_window).clip(0, len(mask) - 1)
-    total = blurred[order[: window - 1]].sum(0, dtype=np.uint16 if 255 * window < 2**16 else np.uint32)
+    def blurred(frame: int) -> NDArray[np.uint8]:
+        pixels = mask[min(max(frame, 0), len(mask) - 1)].view(np.uint8) * np.uint8(255)
+        return np.asarray(cv2.blur(pixels, (side, side)), np.uint8)
+
+    length = 2 * half_window + 1
+    window = deque(blurred(frame) for frame in range(-half_window, half_window))
+    total = np.sum(window, axis=0, dtype=np.uint32) if window else np.zeros(mask.shape[1:], np.uint32)
     smooth = np.empty_like(mask)
     for frame in range(len(mask)):
-        total += blurred[order[frame + window - 1]]
-        np.greater(total, 255 * window // 2, out=smooth[frame])
-        total -= blurred[order[frame]]
+        window.append(blurred(frame + half_window))
+        total += window[-1]
+        np.greater(total, 255 * length // 2, out=smooth[frame])
+        total -= window.popleft()
     return smooth

@@ -33,6 +33,7 @@ class GarmentCrop(Filter):
 
     needs: ClassVar[tuple[str, ...]] = ("video", "parsing", "pose")
     gives: ClassVar[tuple[str, ...]] = ("garment", "garment_mask")
+    version: ClassVar[int] = 2
     metrics: ClassVar[dict[str, Metric]] = {
         "crop_short_side": Metric("shorter side of the garment image", "px", (0, None), (96, None)),
     }
@@ -62,10 +63,11 @@ class GarmentCrop(Filter):
 
 def _best_frame(clip: Clip, garment: Sequence[Label], *, candidates: int, height: int) -> int:
     """The candidate that shows most garment, whole, frontal, sharp and little hidden; 0 if none shows any."""
-    parsing, images = clip.artifacts["parsing"], frames(clip, height=height)
+    parsing, images = clip.artifacts["parsing"], frames(clip).images
     chosen = np.unique(np.linspace(0, len(parsing) - 1, candidates).round().astype(int))
-    size = images.images.shape[2], images.images.shape[1]
-    looks = [_look(parsing[frame], images.images[frame], garment, size) for frame in chosen]
+    scale = min(1.0, height / images.shape[1])
+    size = max(1, round(images.shape[2] * scale)), max(1, round(images.shape[1] * scale))
+    looks = [_look(parsing[frame], images[frame], garment, size) for frame in chosen]
     area, sharp, whole = (np.array(column) for column in zip(*looks, strict=True))
     facing = _facing(clip.artifacts["pose"])[chosen]
     score = (
@@ -81,7 +83,7 @@ def _best_frame(clip: Clip, garment: Sequence[Label], *, candidates: int, height
 def _look(
     labels: NDArray[np.uint8], image: NDArray[np.uint8], garment: Sequence[Label], size: tuple[int, int]
 ) -> tuple[float, float, float]:
-    """Area of the garment in px, sharpness inside it, and how whole it is (0..1), in one frame at `size` (w, h)."""
+    """Area of the garment in px, sharpness inside it, and how whole it is (0..1), in one frame shrunk to `size`."""
     import cv2
 
     small = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
@@ -89,7 +91,7 @@ def _look(
     area = int(mask.sum())
     if not area:
         return 0.0, 0.0, 0.0
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     edges = np.abs(cv2.Laplacian(grey, cv2.CV_32F))[cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0]
     hull = np.zeros(mask.shape, np.uint8)
     cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(mask)[:, ::-1].astype(np.int32)), 1)

@@ -39,14 +39,14 @@ def body_labels(classes: UInt8, pictures: UInt8, pose: Pose, *, part: Part, spli
     """Labels of a clip whose pair is worn as `part`.
 
     Args:
-        classes: (T, H, W) uint8, the segmenter's classes.
+        classes: (T, H, W) uint8, the segmenter's classes. The labels are written over them: a clip's maps are large.
         pictures: (T, h, w, 3) uint8 RGB, the frames, smaller; their colours tell the garments apart.
         pose: of the presenter. Where no torso is ever seen, all clothes are the pair's garment.
         part: decides what upper and lower garment are called.
         split: how clothes are told apart.
 
     Returns:
-        (T, H, W) uint8 of `Label`.
+        (T, H, W) uint8 of `Label`: `classes`.
 
     """
     import cv2
@@ -54,17 +54,18 @@ def body_labels(classes: UInt8, pictures: UInt8, pose: Pose, *, part: Part, spli
     garments = _garment_labels(part)
     body = fitting_skeleton(pose, classes, nobody=NOT_BODY)
     if body is None:
-        return _unsplit(garments[int(part is Part.LOWER)])[classes]
+        for seen in classes:
+            seen[:] = cv2.LUT(seen, _unsplit(garments[int(part is Part.LOWER)]))
+        return classes
     size = max(1, classes.shape[1] // COARSE), max(1, classes.shape[2] // COARSE)
     small = body.resized(size[0] / classes.shape[1])
     odds = split.colour_odds(classes, pictures, small, size)
-    labels = np.empty_like(classes)
     for frame, seen in enumerate(classes):
         near = body_map(small, frame, *size)
         lower = split.log_odds(seen, pictures[frame], near, odds)
         below = cv2.resize(lower, seen.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0
-        labels[frame] = _label_frame(seen, near, np.where(below, garments[1], garments[0]))
-    return labels
+        seen[:] = _label_frame(seen, near, np.where(below, garments[1], garments[0]))
+    return classes
 
 
 def _garment_labels(part: Part) -> UInt8:
