@@ -84,6 +84,7 @@ class AgnosticMask(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("parsing", "pose", "hands")
     gives: ClassVar[tuple[str, ...]] = ("agnostic_mask",)
+    version: ClassVar[int] = 2
 
     hull: bool = Field(
         default=False,
@@ -139,16 +140,13 @@ class AgnosticMask(Stage):
         extent: int,
     ) -> Mask:
         """AutoMasker's steps on one frame."""
-        import cv2
-
-        fine, broad = odd(extent // 250), odd(extent // 25)
+        fine, broad = odd(extent // 250), odd(extent // 25)  # px, of AutoMasker's kernels
         weak = protected | among(labels, (Label.HAIR, *ACCESSORIES, *rule.kept))
         area = ~weak if body is None else ~weak | body
         area &= labels != Label.BACKGROUND
         area = hulls(area) if self.hull else area
         area = _dilate(area, 2 * round(self.reach * extent) + 1) & ~weak
-        blurred = cv2.GaussianBlur(area.astype(np.uint8) * 255, (broad, broad), 0)
-        area = ((blurred >= 25) | garment) & ~protected
+        area = ((_blurred(area, broad) >= 25) | garment) & ~protected
         area = _dilate(area, fine)
         return (area | garment) & ~protected
 
@@ -176,6 +174,19 @@ def _dilate(mask: Mask, side: int) -> Mask:
     import cv2
 
     return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) > 0
+
+
+def _blurred(mask: Mask, side: int) -> NDArray[np.uint8]:
+    """`mask` as 0 and 255 under OpenCV's Gaussian of `side` px, computed at half the size: it has no detail to lose."""
+    import cv2
+
+    height, width = mask.shape
+    half = cv2.resize(
+        mask.view(np.uint8) * np.uint8(255), (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA
+    )
+    sigma = 0.3 * ((side - 1) / 2 - 1) + 0.8
+    half = cv2.GaussianBlur(half, (odd(side // 2), odd(side // 2)), sigma / 2)
+    return np.asarray(cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def odd(value: int) -> int:
