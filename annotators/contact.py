@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from annotators.arms import ARMS, folded, hand_joints, hanging, magnification, relative_speed
-from annotators.touch import TIPS, arm_mask, in_view, share_backed, share_touching
+from annotators.touch import TIPS, arm_mask, in_view, share_backed, share_touching, window_around
 from annotators.wearing import OWN_ARM, BodyAxes, Points, body_map, garment_map, garment_places
 from schemas.body import SEEN, pixels_per_metre
 from schemas.clip import Clip
@@ -142,19 +142,24 @@ class ContactEvidence(Stage):
         """`near` and `backed` of `Evidence`, from parsing maps thinned to about `_MAP_SCALE`."""
         pose, parsing, part = clip.artifacts["pose"], clip.artifacts["parsing"], clip.pair.part
         near, backed = np.zeros((2, len(scale), 2))
+        room = max(self.ring, self.reach.at + 20 * self.reach.width)  # farther away nothing counts
         for frame in np.flatnonzero(scale > 0):
             step = max(1, round(float(scale[frame]) / _MAP_SCALE))
             labels = parsing[frame, ::step, ::step]
-            garment, body, px = garment_map(labels, part), body_map(labels), float(scale[frame]) / step
+            px = float(scale[frame]) / step
             for side in (LEFT, RIGHT):
                 hand = joints[frame, side] / step
                 if not in_view(hand, *labels.shape):
                     continue
-                arm = pose.keypoints[frame, ARMS[side]].astype(float) / step
-                own = arm_mask(arm, *labels.shape, thickness=self.arm_width * px)
-                near[frame, side] = share_touching(hand, garment & ~own, scale=px, on=self.reach.falling)
-                own |= labels == OWN_ARM[side]
-                backed[frame, side] = share_backed(hand, body, own, scale=px, radius=self.ring)
+                window, corner = window_around(hand, *labels.shape, margin=room * px)
+                here, hand = labels[window], hand - corner
+                arm = pose.keypoints[frame, ARMS[side]].astype(float) / step - corner
+                own = arm_mask(arm, *here.shape, thickness=self.arm_width * px)
+                near[frame, side] = share_touching(
+                    hand, garment_map(here, part) & ~own, scale=px, on=self.reach.falling
+                )
+                own |= here == OWN_ARM[side]
+                backed[frame, side] = share_backed(hand, body_map(here), own, scale=px, radius=self.ring)
         return near, backed
 
     def combine(self, evidence: Evidence) -> Values:

@@ -26,6 +26,16 @@ def in_view(joints: Points, height: int, width: int) -> bool:
     return bool(((fingers >= 0) & (fingers <= (width - 1, height - 1))).all(1).mean() >= 0.5)
 
 
+def window_around(
+    joints: Points, height: int, width: int, *, margin: float
+) -> tuple[tuple[slice, slice], NDArray[np.intp]]:
+    """Rows and columns of a (height, width) map within `margin` px of (21, 2) `joints`, and their first x, y."""
+    size = np.array([width, height])
+    low = np.clip(np.floor(joints.min(0) - margin), 0, size - 1).astype(np.intp)
+    high = np.clip(np.ceil(joints.max(0) + margin) + 1, low + 1, size).astype(np.intp)
+    return (slice(low[1], high[1]), slice(low[0], high[0])), low
+
+
 def arm_mask(arm: Points, height: int, width: int, *, thickness: float) -> Mask:
     """(H, W) bool: a band of `thickness` px along shoulder, elbow and wrist, (3, 2)."""
     import cv2
