@@ -197,7 +197,7 @@ def _parquet_rows(data: bytes, problems: list[Problem]) -> Iterator[tuple[int, R
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = pq.read_table(io.BytesIO(data), use_threads=False)  # threads: pyarrow 26 may abort when Python ends
     except (pa.ArrowException, OSError) as error:
         problems.append(Problem(0, "", f"is no Parquet: {error}"))
         return

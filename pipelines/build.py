@@ -41,21 +41,26 @@ class Summary:
     """What a build or a replay came to.
 
     `drops` and `failures` count clips (and failed recordings) by reason; `unfinished` clips pass the bounds of now,
-    but stages after the filter that once dropped them have not run; `stage_seconds` is what this run spent, by stage;
-    `unchanged` says that the dataset was there already, as it would have been written.
+    but stages have not run on them, counted by the first of them in `waiting`; `stage_seconds` is what this run
+    spent, by stage; `unchanged` says that the dataset was there already, as it would have been written.
     """
 
     output: str
     kept: Counter[str] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
-    unfinished: int = 0
+    waiting: Counter[str] = field(default_factory=Counter)
     recordings: int = 0
     recordings_read: int = 0
     shards: int = 0
     unchanged: bool = False
     seconds: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def unfinished(self) -> int:
+        """Clips that have no verdict yet."""
+        return self.waiting.total()
 
     @property
     def seen(self) -> int:
@@ -98,7 +103,14 @@ def replay(config: BuildConfig) -> Summary:
     manifest = read_manifest(config.manifest)
     urls.check_writable(config.output)
     store = ClipStore(config.work_url)
-    if not any(store.ledger(pair.pair_id) for pair in manifest.pairs):
+    ledgers = [ledger for pair in manifest.pairs if (ledger := store.ledger(pair.pair_id))]
+    if any(ledger.fingerprint != chain.fingerprints[INGEST] for ledger in ledgers):
+        raise ConfigError(
+            "`ingest` differs from what these clips were cut with",
+            where="ingest",
+            remedy="A replay decides, it cuts nothing: run `vvt build`",
+        )
+    if not ledgers:
         raise DatasetError(
             "no recording of this manifest was ever built here",
             where=store.url,
@@ -113,12 +125,14 @@ def stored_config(output: str) -> dict[str, Any]:
     if data is None:
         raise DatasetError("there is no built dataset", where=output, remedy="Name the output of a `vvt build`")
     try:
-        config = json.loads(data)
+        config: dict[str, Any] = json.loads(data)
     except ValueError as error:
         raise DatasetError(
             f"this is no config: {error}", where=urls.join(output, CONFIG), remedy="Build anew"
         ) from error
-    return dict(config)
+    if config["work"] == urls.join(config["output"], "work"):  # still so, if the dataset was moved since
+        config["work"] = urls.join(urls.absolute(output), "work")
+    return config
 
 
 @contextmanager
@@ -162,20 +176,21 @@ def _write_dataset(
 ) -> Summary:
     splits = assign_splits(manifest, config.split)
     rows: list[dict[str, Any]] = []
-    verdicts: Counter[str] = Counter()
+    waiting: Counter[str] = Counter()
     drops: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     keys: dict[str, str] = {}
     for verdict, row in decide_all(manifest.pairs, chain, store):
         row["video"] = manifest.as_written(row["video"])
         rows.append(row)
-        verdicts[verdict] += 1
         if verdict == "kept":
             keys[row["key"]] = splits[row["pair_id"]]
         elif verdict == "dropped":
             drops[f"{row['stage']}.{row['metric']}"] += 1
         elif verdict == "failed":
             failures[f"{row['stage']}: {row['error_code']}"] += 1
+        else:
+            waiting[row["stage"]] += 1
     metrics = {name for row in rows for name in row["metrics"]}
     stages = [INGEST, *(stage.name for stage in chain.stages)]
     contents = _contents_hash(store, keys, config, stages=stages, manifest=manifest)
@@ -194,7 +209,7 @@ def _write_dataset(
         kept=Counter(keys.values()),
         drops=drops,
         failures=failures,
-        unfinished=verdicts["unfinished"],
+        waiting=waiting,
         recordings=len(manifest.pairs),
         recordings_read=len(plan.sources) if plan else 0,
         shards=len(packed.shards),

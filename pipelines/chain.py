@@ -112,13 +112,17 @@ class Chain:
         """The stages that measure."""
         return tuple(stage for stage in self.stages if isinstance(stage, Filter))
 
+    def ran(self, stage: str, clip: Clip) -> bool:
+        """Whether `stage`, as it is set now, has run on `clip`."""
+        return stage in self.fingerprints and clip.fingerprints.get(stage) == self.fingerprints[stage]
+
     def standing(self, clip: Clip) -> Standing:
         """Walk the chain over what is stored of `clip`, under the bounds of now."""
         drop = clip.drop if clip.drop and clip.drop.stage not in self.fingerprints else None
         for index, stage in enumerate(self.stages):
             if drop and not self.measure_all:
                 break
-            if clip.fingerprints.get(stage.name) != self.fingerprints[stage.name]:
+            if not self.ran(stage.name, clip):
                 return Standing(index, drop)
             if drop is None and isinstance(stage, Filter):
                 drop = stage.decide(clip.metrics)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,7 +48,9 @@ def build(
 
     _import_from_working_directory()
     console = Console()
-    summary = run(load_config(config, overrides or ()))
+    loaded = load_config(config, overrides or ())
+    with _interruptible():
+        summary = run(loaded)
     print_summary(summary, console)
     if profile:
         print_profile(summary, console)
@@ -73,7 +77,9 @@ def replay(
     if not to:
         raise typer.BadParameter("say where the new dataset goes: --to NEW (it may be OUT itself)")
     config = {**stored_config(out), "output": to}
-    summary = run(merge_config(config, overrides or (), where=out))
+    merged = merge_config(config, overrides or (), where=out)
+    with _interruptible():
+        summary = run(merged)
     print_summary(summary, Console())
     if not summary.kept:
         raise typer.Exit(NOTHING_KEPT)
@@ -161,6 +167,16 @@ def _import_from_working_directory() -> None:
         sys.path.insert(0, here)
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Say what Ctrl-C leaves behind."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. What is stored stays; the same command goes on from here.", err=True)
+        raise typer.Exit(130) from None
+
+
 def main() -> None:
     """Run `vvt`. An error that the user can cause is printed as a sentence, not as a traceback."""
     try:
@@ -169,9 +185,6 @@ def main() -> None:
         Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]", end=": ", soft_wrap=True)
         typer.echo(str(error), err=True)
         raise SystemExit(2) from error
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. What is stored stays; the same command goes on from here.", err=True)
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

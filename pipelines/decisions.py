@@ -13,7 +13,7 @@ from schemas.manifest import Pair
 
 
 def decide_all(pairs: Iterable[Pair], chain: Chain, store: ClipStore) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(verdict, row) of every clip of `pairs`, under the bounds of `chain`, and of every recording that failed."""
+    """(verdict, row) of every clip of `pairs`, under the bounds of `chain`, and of recordings that gave none."""
     for pair in sorted(pairs, key=lambda pair: pair.pair_id):
         ledger = store.ledger(pair.pair_id)
         rows = [*_clip_rows(ledger, chain, store)] if ledger else []
@@ -22,6 +22,8 @@ def decide_all(pairs: Iterable[Pair], chain: Chain, store: ClipStore) -> Iterato
             yield "failed", _failed_recording(ledger)
         elif ledger and not rows:
             yield "failed", _empty_recording(ledger)
+        elif ledger is None:
+            yield "unfinished", _unread_recording(pair)
 
 
 def _clip_rows(ledger: Ledger, chain: Chain, store: ClipStore) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -30,16 +32,22 @@ def _clip_rows(ledger: Ledger, chain: Chain, store: ClipStore) -> Iterator[tuple
     for key in ledger.keys:
         clip_or_none = store.record(key)
         if clip_or_none is not None:
-            verdict = _decide(clip_or_none, chain)
-            yield verdict, _row(clip_or_none, verdict)
+            yield _decided(clip_or_none, chain)
 
 
-def _decide(clip: Clip, chain: Chain) -> str:
+def _decided(clip: Clip, chain: Chain) -> tuple[str, dict[str, Any]]:
+    if clip.failure and not chain.ran(clip.failure.stage, clip):
+        clip.failure = None  # of a stage that is gone, or set otherwise now
     standing = chain.standing(clip)
     clip.drop = standing.drop
     if clip.failure is None and standing.next_stage is not None:
-        return "unfinished"
-    return verdict_of(clip)[0]
+        stage = chain.stages[standing.next_stage].name
+        words = (
+            f"{stage} is new, set otherwise, or was never reached, as a filter dropped the clip: `vvt build` runs it"
+        )
+        return "unfinished", {**_row(clip, "unfinished"), "stage": stage, "words": words}
+    verdict = verdict_of(clip)[0]
+    return verdict, _row(clip, verdict)
 
 
 def _row(clip: Clip, verdict: str) -> dict[str, Any]:
@@ -83,6 +91,18 @@ def _failed_recording(ledger: Ledger) -> dict[str, Any]:
         "error_code": failure.code if failure else None,
         "error": failure.cause if failure else None,
         "traceback": failure.traceback if failure else None,
+        "metrics": {},
+    }
+
+
+def _unread_recording(pair: Pair) -> dict[str, Any]:
+    return {
+        "key": pair.pair_id,
+        "pair_id": pair.pair_id,
+        "video": pair.video,
+        "verdict": "unfinished",
+        "stage": INGEST,
+        "words": "the recording was never read to its end: `vvt build` reads it",
         "metrics": {},
     }
 

@@ -90,7 +90,8 @@ def packed_before(output: str, contents: str) -> Packed | None:
         if (described.get("schema_version"), described.get("contents")) != (SCHEMA_VERSION, contents):
             return None
         shards = tuple(Shard(**shard) for shard in described["shards"])
-        rows = pq.read_table(io.BytesIO(urls.read(urls.join(output, INDEX)) or b"")).to_pylist()
+        index = io.BytesIO(urls.read(urls.join(output, INDEX)) or b"")
+        rows = pq.read_table(index, use_threads=False).to_pylist()  # threads: pyarrow 26 may abort when Python ends
     except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException):  # damaged: it is written anew
         return None
     there = all(urls.size(urls.join(output, shard.name)) == shard.size for shard in shards)

@@ -13,7 +13,7 @@ from pipelines.build import DECISIONS, Summary
 
 def print_summary(summary: Summary, console: Console) -> None:
     """Print counts, reasons and where things lie; loudly if nothing was kept."""
-    if summary.unchanged:
+    if summary.unchanged and summary.kept:
         console.print(f"Nothing to do: the dataset in {summary.output} is up to date ({summary.kept.total()} samples).")
         return
     if not summary.kept:
@@ -30,11 +30,9 @@ def print_summary(summary: Summary, console: Console) -> None:
         table.add_row("dropped", str(count), f"by {reason}")
     for reason, count in summary.failures.most_common():
         table.add_row("failed", str(count), reason)
-    if summary.unfinished:
+    for stage, count in summary.waiting.items():
         table.add_row(
-            "unfinished",
-            str(summary.unfinished),
-            "pass the bounds of now, but later stages never ran: `vvt build` runs them",
+            "unfinished", str(count), f"`{stage}`, as it is set now, has not run on them: `vvt build` runs it"
         )
     console.print(table)
     console.print(f"{summary.shards} shard(s) in {summary.output}, {timedelta(seconds=round(summary.seconds))}")
@@ -57,7 +55,7 @@ def _nothing_kept(summary: Summary) -> str:
         return "No recording gave a single clip."
     reasons = [f"{count} dropped by {reason}" for reason, count in summary.drops.most_common(5)]
     reasons += [f"{count} failed: {reason}" for reason, count in summary.failures.most_common(5)]
-    reasons += [f"{summary.unfinished} unfinished"] if summary.unfinished else []
+    reasons += [f"{count} unfinished: {stage} has not run" for stage, count in summary.waiting.items()]
     return (
         f"Of {summary.seen} clips: " + "; ".join(reasons) + ".\n"
         f"Look into {summary.output}/{DECISIONS}; loosen a bound in the config (stages.NAME.bounds.METRIC) and replay, "

@@ -137,7 +137,7 @@ def _read_index(out: str) -> list[Row]:
     fs, path = urls.filesystem(url)
     try:
         with fs.open(path, "rb") as stream:
-            table = pq.read_table(stream)
+            table = pq.read_table(stream, use_threads=False)  # threads: pyarrow 26 may abort when Python ends
     except FileNotFoundError:
         raise DatasetError("there is no index", where=url, remedy="Build the dataset anew.") from None
     except (pa.ArrowException, OSError) as error:
