@@ -77,10 +77,7 @@ def find_hands(images: NDArray[np.uint8], pose: Pose, *, fps: float, search: Han
     """
     scale = pixels_per_metre(pose)
     found: list[Sides] = [[None, None] for _ in images]
-    ends = sorted(
-        {*range(0, len(images), max(1, round(search.unseen * fps))), *([len(images) - 1] * (len(images) > 0))}
-    )
-
+    ends = sorted({*range(0, len(images), max(1, round(search.unseen * fps))), len(images) - 1})
     with HandModel(most=2, confidence=search.confidence) as model:
 
         def look(frame: int, sides: Sequence[int]) -> None:

@@ -113,3 +113,15 @@ def test_hands_stage_alone_works_on_any_pose() -> None:
     MediaPipeHands().process(clip)
     assert clip.artifacts["hands"].present.mean() > 0.9
     assert clip.artifacts["hands"] is not before
+
+
+def test_hands_that_are_not_there_need_not_be_looked_for_in_every_frame() -> None:
+    clip = prepared("upper1")
+    images, pose = frames(clip).images, clip.artifacts["pose"]
+    everywhere = find_hands(images, pose, fps=24, search=HandSearch(unseen=0))
+    sparing = find_hands(images, pose, fps=24, search=HandSearch(unseen=0.25))
+    assert not everywhere.present.all()
+    assert (everywhere.present == sparing.present).mean() > 0.95
+    both = everywhere.present & sparing.present
+    apart = np.abs(everywhere.joints_2d[both] - sparing.joints_2d[both]).max((1, 2))
+    assert (apart < 1).mean() > 0.95
