@@ -47,7 +47,7 @@ def build(
     from pipelines.summary import print_profile, print_summary
 
     _import_from_working_directory()
-    console = Console()
+    console = Console(markup=False)  # paths may hold brackets
     loaded = load_config(config, overrides or ())
     with _interruptible():
         summary = run(loaded)
@@ -80,7 +80,7 @@ def replay(
     merged = merge_config(config, overrides or (), where=out)
     with _interruptible():
         summary = run(merged)
-    print_summary(summary, Console())
+    print_summary(summary, Console(markup=False))
     if not summary.kept:
         raise typer.Exit(NOTHING_KEPT)
 
@@ -115,7 +115,7 @@ def probe(videos: Annotated[list[str], typer.Argument(help="Paths or URLs of rec
         except VvtError as error:
             broken = True
             table.add_row("unusable", str(error))
-        Console().print(table)
+        Console(markup=False).print(table)
     if broken:
         raise typer.Exit(1)
 
@@ -129,7 +129,7 @@ def list_models() -> None:
     for status in weights.verify():
         entry = status.entry
         table.add_row(entry.name, entry.group, f"{entry.size / 1e6:.1f}", entry.licence, _state(status), entry.purpose)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 NamesArg = Annotated[list[str] | None, typer.Argument(help="Names or groups; none: the embedded tier.")]

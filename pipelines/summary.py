@@ -14,7 +14,10 @@ from pipelines.build import DECISIONS, Summary
 def print_summary(summary: Summary, console: Console) -> None:
     """Print counts, reasons and where things lie; loudly if nothing was kept."""
     if summary.unchanged and summary.kept:
-        console.print(f"Nothing to do: the dataset in {summary.output} is up to date ({summary.kept.total()} samples).")
+        console.print(
+            f"Nothing to do: the dataset in {summary.output} is up to date ({summary.kept.total()} samples).",
+            soft_wrap=True,
+        )
         return
     if not summary.kept:
         console.print(Panel(_nothing_kept(summary), title="NOTHING WAS KEPT", style="bold red"))
@@ -35,8 +38,9 @@ def print_summary(summary: Summary, console: Console) -> None:
             "unfinished", str(count), f"`{stage}`, as it is set now, has not run on them: `vvt build` runs it"
         )
     console.print(table)
-    console.print(f"{summary.shards} shard(s) in {summary.output}, {timedelta(seconds=round(summary.seconds))}")
-    console.print(f"Why each clip was kept or dropped: {summary.output}/{DECISIONS}")
+    words = f"{summary.shards} shard(s) in {summary.output}, {timedelta(seconds=round(summary.seconds))}"
+    console.print(words, soft_wrap=True)
+    console.print(f"Why each clip was kept or dropped: {summary.output}/{DECISIONS}", soft_wrap=True)
 
 
 def print_profile(summary: Summary, console: Console) -> None:

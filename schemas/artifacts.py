@@ -7,6 +7,7 @@ deterministic: the same value always gives the same bytes.
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from schemas.conditions import Contact, Hands, PersonTrack, Pose, check_array
 from schemas.errors import ArtifactError
 
 Decoded = Any
+_NPZ_LOCK = threading.Lock()  # numpy reads headers by `ast`, which in Python 3.11 fails now and then among threads
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def encode_npz(**arrays: np.ndarray) -> bytes:
 
 def decode_npz(data: bytes) -> dict[str, np.ndarray]:
     """Arrays of an npz, never unpickling anything."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+    with _NPZ_LOCK, np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 

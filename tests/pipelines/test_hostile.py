@@ -8,13 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from typer import Exit
 
-from pipelines.build import replay, stored_config
+from pipelines.build import Summary, replay, stored_config
+from pipelines.cli import probe
 from pipelines.configure import load_config, merge_config
+from pipelines.summary import print_summary
 from schemas.errors import ConfigError, StageError
 from tests.pipelines.conftest import Job
 
@@ -273,3 +278,13 @@ def test_a_build_that_was_stopped_goes_on_and_ends_in_the_same_bytes(job: Job, h
     assert job.build("stopped", **values).kept.total() == 3
     for name in ("dataset.json", "index.parquet", "README.md", "shards/train-000000.tar"):
         assert (job.folder / "stopped" / name).read_bytes() == (job.folder / "whole" / name).read_bytes()
+
+
+def test_names_with_brackets_and_long_paths_are_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(markup=False)
+    print_summary(Summary(output="/data/" + "long/" * 30 + "[red]out", kept=Counter(train=1)), console)
+    said = capsys.readouterr().out
+    assert "long/" * 30 + "[red]out/decisions.parquet" in said
+    with pytest.raises(Exit):
+        probe(["[red]absent.mp4"])
+    assert "[red]absent.mp4" in capsys.readouterr().out
