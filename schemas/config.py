@@ -56,7 +56,11 @@ class BuildConfig(_Section):
 
     manifest: str = Field(description="Manifest: .jsonl, .csv or .parquet; path or fsspec URL.")
     output: str = Field(description="Folder or fsspec URL that the dataset is written to.")
-    work: str | None = Field(None, description="Folder or fsspec URL of the clip store; null: `work` in the output.")
+    work: str | None = Field(
+        None,
+        description="Folder or fsspec URL of the clip store; null: `work` in the output. Outputs with other bounds may "
+        "share one; clips of another `ingest` are replaced in it.",
+    )
     name: str = Field("VVT-Interact", description="Name of the dataset, for its card.")
     ingest: dict[str, Any] = Field(
         default_factory=dict, description="Fields of `curation.ingest:Ingest`: shots and normalised clips."
