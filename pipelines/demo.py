@@ -22,8 +22,8 @@ from schemas.errors import VvtError
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 FOLDER = Path("demo-out")
 ROWS: tuple[dict[str, Any], ...] = (
-    {"pair_id": "walking_man-upper", "video": "walking_man", "part": "upper", "end": 5},
-    {"pair_id": "walking_man-lower", "video": "walking_man", "part": "lower", "end": 5},
+    {"pair_id": "walking_man-upper", "video": "walking_man", "part": "upper", "end": 4},
+    {"pair_id": "walking_man-lower", "video": "walking_man", "part": "lower", "end": 4},
     {"pair_id": "face_noface", "video": "face_noface", "part": "upper"},
     {"pair_id": "woman_hand_before_face", "video": "woman_hand_before_face", "part": "upper"},
     {"pair_id": "two_in_a_park", "video": "two_in_a_park", "part": "lower"},

@@ -74,7 +74,8 @@ def read_index(dataset: str, *, split: str | None = None) -> ShardIndex:
     url = f"{root}/{INDEX}"
     try:
         with fsspec.open(url, "rb") as file:
-            table = pq.read_table(file, columns=["key", "shard", "offset", "split"])
+            # Without threads: pyarrow 26 may abort when Python ends.
+            table = pq.read_table(file, columns=["key", "shard", "offset", "split"], use_threads=False)
     except FileNotFoundError:
         raise DatasetError(
             "there is no index", where=url, allowed="a folder that `vvt build` wrote, or a list of shards"

@@ -50,7 +50,8 @@ class Built:
         # Clips without interaction, and the one with subtitles, for their labels and masks.
         self.build(
             "loose",
-            interaction={"bounds": {"interactive_share": None}}, text={"bounds": {"text_share": None}},
+            interaction={"bounds": {"interactive_share": None}},
+            text={"bounds": {"text_share": None}},
         )
 
     def build(self, out: str, **stages: Any) -> Summary:
@@ -152,7 +153,9 @@ def test_agnostic_masks_agree_with_the_truth(built: Built, name: str) -> None:
 
 
 def test_one_and_two_workers_write_the_same_bytes(built: Built, tmp_path: Path) -> None:
-    short = [line for line in (built.folder / "manifest.jsonl").read_text().splitlines(keepends=True) if "1.mp4" in line]
+    short = [
+        line for line in (built.folder / "manifest.jsonl").read_text().splitlines(keepends=True) if "1.mp4" in line
+    ]
     (tmp_path / "manifest.jsonl").write_text("".join(short))
     shards = []
     for workers in (1, 2):
