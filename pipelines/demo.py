@@ -25,7 +25,7 @@ ROWS: tuple[dict[str, Any], ...] = (
     {"pair_id": "walking_man-upper", "video": "walking_man", "part": "upper", "end": 4},
     {"pair_id": "walking_man-lower", "video": "walking_man", "part": "lower", "end": 4},
     {"pair_id": "face_noface", "video": "face_noface", "part": "upper"},
-    {"pair_id": "woman_hand_before_face", "video": "woman_hand_before_face", "part": "upper"},
+    {"pair_id": "woman_hand_before_face", "video": "woman_hand_before_face", "part": "upper", "end": 6},
     {"pair_id": "two_in_a_park", "video": "two_in_a_park", "part": "lower"},
 )
 

@@ -163,7 +163,9 @@ def _index_rows(output: str) -> list[dict[str, Any]]:
     data = urls.read(url)
     if data is None:
         raise DatasetError("there is no index", where=url, remedy="Run `vvt build` again")
-    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data), columns=["key", "fps", "actions"], use_threads=False).to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(
+        io.BytesIO(data), columns=["key", "fps", "actions"], use_threads=False
+    ).to_pylist()
     return rows
 
 
