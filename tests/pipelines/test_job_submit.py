@@ -50,6 +50,9 @@ def head(tmp_path: Path) -> Iterator[str]:
         str(RAY), "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2",
         "--disable-usage-stats", "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1",
         f"--temp-dir={short}",
+        # The agent that starts jobs listens on a fixed port by default, which another cluster here may hold.
+        f"--dashboard-agent-listen-port={free_port()}", f"--dashboard-agent-grpc-port={free_port()}",
+        f"--metrics-export-port={free_port()}",
     ]  # fmt: skip
     log = (tmp_path / "head.log").open("wb")
     process = subprocess.Popen(
