@@ -9,6 +9,8 @@ that other load on the machine hits both; medians are reported.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import resource
 import statistics
 import subprocess
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +121,28 @@ def spent_by(work: Callable[[], object]) -> Spent:
     return Spent(time.perf_counter() - wall, cpu_seconds() - cpu)
 
 
+def a_recording_a_core(ingest: Ingest, recording: Path, *, cores: int) -> float:
+    """Wall seconds a recording when every core reads one, as the pool's workers do: a process each, warmed up."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(cores + 1)
+    readers = [context.Process(target=_read, args=(ingest, recording, barrier)) for _ in range(cores)]
+    for reader in readers:
+        reader.start()
+    barrier.wait()
+    started = time.perf_counter()
+    for reader in readers:
+        reader.join()
+    return (time.perf_counter() - started) / cores
+
+
+def _read(ingest: Ingest, recording: Path, barrier: Barrier) -> None:
+    pair = Pair(pair_id="benchmark", video=str(recording), garment=None, part="upper")
+    next(ingest.clips(pair))
+    barrier.wait()
+    for _ in ingest.clips(pair):
+        pass
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("videos", nargs="+", type=Path)
@@ -133,9 +158,11 @@ def main() -> None:
         with floor_of(recording, ingest, Path(scratch)) as floor:
             parts = {**floor, "ingest": lambda: list(ingest.clips(pair))}
             times: dict[str, list[Spent]] = {name: [] for name in parts}
+            together: list[float] = []
             for _ in range(options.repeats):
                 for name, work in parts.items():
                     times[name].append(spent_by(work))
+                together.append(a_recording_a_core(ingest, recording, cores=os.cpu_count() or 1))
     bare, ours = ([times[name] for name in floor], times["ingest"])
     times["floor"] = [first + second for first, second in zip(*bare, strict=True)]
     print(f"\n{options.frames} frames, {WIDTH}x{HEIGHT}, median of {options.repeats}\n")
@@ -143,6 +170,9 @@ def main() -> None:
     for name, values in times.items():
         wall, cpu = (statistics.median(getattr(value, kind) for value in values) for kind in ("wall", "cpu"))
         print(f"| {name} | {wall:.1f} | {cpu:.1f} | {wall / options.frames * 1000:.2f} |")
+    one_each = [low.wall / own for low, own in zip(times["floor"], together, strict=True)]
+    print(f"| ingest, a recording a core | {statistics.median(together):.1f} a recording | | |")
+    print(f"\nfloor / ingest, wall time, a recording a core (as the pool runs it): {statistics.median(one_each):.2f}")
     for kind, words in (("wall", "wall time"), ("cpu", "processor time, which other load disturbs less")):
         ratios = [getattr(low, kind) / getattr(own, kind) for low, own in zip(times["floor"], ours, strict=True)]
         spread = f"lowest {min(ratios):.2f}, highest {max(ratios):.2f}"
