@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -163,7 +163,7 @@ def _index_row(clip: Clip, members: dict[str, bytes], *, annotation: Annotation 
 class _HashingStream(io.RawIOBase):
     """Passes writes on, hashing and counting them."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self.hash = hashlib.sha256()
         self.size = 0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import posixpath
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import IO
 
 import fsspec
 from fsspec.core import split_protocol, url_to_fs
@@ -27,12 +28,15 @@ def join(url: str, *parts: str) -> str:
 
 
 @contextmanager
-def open_whole(url: str) -> Iterator[BinaryIO]:
+def open_whole(url: str) -> Iterator[IO[bytes]]:
     """Open `url` for writing so that no reader ever sees a part of it, whenever this process dies."""
     fs, path = filesystem(url)
     if not isinstance(fs, LocalFileSystem):
-        with fs.open(path, "wb") as stream:  # object stores show a new object only when it is complete
+        # Not straight to the store: closing a half-written file there would show what it holds.
+        with tempfile.NamedTemporaryFile() as stream:
             yield stream
+            stream.flush()
+            fs.put_file(stream.name, path)
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.{uuid.uuid4().hex[:8]}.part"
