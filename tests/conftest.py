@@ -6,5 +6,5 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of the loader first: its workers are forked, which may hang beside the threads of Ray and codecs."""
+    """Run the loader's tests first: its workers are forked, which may hang beside the threads of Ray and codecs."""
     items.sort(key=lambda item: "training" not in item.path.parts)
