@@ -23,6 +23,10 @@ ENCODER_THREADS = 1
 """x264's output depends on its number of threads, so that is fixed. One: a worker holds one core, and beside the shot
 network of the same recording more threads only take turns (measured: benchmarks/RESULTS.md)."""
 
+ENCODER_INSTRUCTIONS = "AVX2"
+"""The highest that x264 may use. Its AVX-512 code reads memory that nobody wrote (other bytes from run to run), and gives
+other bytes than its AVX2 code: nodes with other processors would not make the same clips. Costs 4 % of encoding."""
+
 EARLY = Fraction(1, 4)
 """How much of an output interval a source frame may be early (and at most half its distance from the frame before).
 Without it, timestamps rounded to milliseconds would repeat one frame and lose the next."""
@@ -97,8 +101,8 @@ class ClipEncoder:
             "sc_threshold": "0",
             "flags": "+cgop",
             "a53cc": "0",
-            # With B-frames, x264's macroblock tree reads memory that nobody wrote: other bytes from run to run.
-            "bf": "0",
+            "bf": "0",  # each frame needs only earlier ones, and the mp4 no edit list, which some readers get wrong
+            "x264-params": f"asm={ENCODER_INSTRUCTIONS}",
         }
 
     def add(self, frame: DecodedFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import signal
@@ -207,7 +208,7 @@ def test_a_damaged_output_is_mended_to_the_same_bytes(job: Job, damage: str) -> 
         "index": lambda: (out / "index.parquet").write_bytes(b"PAR1"),
     }[damage]()
     assert not job.build().unchanged
-    assert {name: (out / name).read_bytes() for name in names} == whole
+    assert [name for name in names if (out / name).read_bytes() != whole[name]] == []
     assert job.build().unchanged
 
 
@@ -277,7 +278,7 @@ def test_a_build_that_was_stopped_goes_on_and_ends_in_the_same_bytes(job: Job, h
     job.build("whole", **values)
     assert job.build("stopped", **values).kept.total() == 3
     for name in ("dataset.json", "index.parquet", "README.md", "shards/train-000000.tar"):
-        assert (job.folder / "stopped" / name).read_bytes() == (job.folder / "whole" / name).read_bytes()
+        assert filecmp.cmp(job.folder / "stopped" / name, job.folder / "whole" / name, shallow=False), name
 
 
 def test_names_with_brackets_and_long_paths_are_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
