@@ -78,7 +78,7 @@ def run(stages: list[Stage], clips: int, folder: Path) -> tuple[float, float]:
         jobs.append(ClipJob(clip.key, Row(pair=clip.pair, recording="r", inputs="i"), 0))
     progress = Progress(sources=0, clips=clips, every_seconds=1e9)
     started = time.perf_counter()
-    Engine(chain, store, RunConfig(), progress=progress).run([], jobs)
+    Engine(chain, store, RunConfig(), observer=progress).run([], jobs)
     return time.perf_counter() - started, sum(progress.stage_seconds.values())
 
 

@@ -24,8 +24,8 @@ ENCODER_THREADS = 1
 network of the same recording more threads only take turns (measured: benchmarks/RESULTS.md)."""
 
 ENCODER_INSTRUCTIONS = "AVX2"
-"""The highest that x264 may use. Its AVX-512 code reads memory that nobody wrote (other bytes from run to run), and gives
-other bytes than its AVX2 code: nodes with other processors would not make the same clips. Costs 4 % of encoding."""
+"""The highest that x264 may use. Its AVX-512 code reads memory that nobody wrote (other bytes from run to run), and
+gives other bytes than its AVX2 code: nodes with other processors would make other clips. Costs 4 % of encoding."""
 
 EARLY = Fraction(1, 4)
 """How much of an output interval a source frame may be early (and at most half its distance from the frame before).

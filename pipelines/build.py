@@ -160,7 +160,7 @@ def ray_cluster(run: RunConfig) -> Iterator[None]:
 def _work(plan: Plan, chain: Chain, store: ClipStore, run: RunConfig) -> dict[str, float]:
     progress = Progress(sources=len(plan.sources), clips=len(plan.clips), every_seconds=run.log_every_seconds)
     with ray_cluster(run), progress:
-        Engine(chain, store, run, progress=progress).run(plan.sources, plan.clips)
+        Engine(chain, store, run, observer=progress).run(plan.sources, plan.clips)
     return dict(progress.stage_seconds)
 
 

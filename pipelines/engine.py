@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from pipelines.chain import INGEST, Chain
 from pipelines.pool import Handle, Pool, actor_options, worker_limit
-from pipelines.progress import Progress
+from pipelines.observer import Observer
 from pipelines.store import ClipStore, Ledger
 from pipelines.worker import Outcome, Pulled, Row, Worker
 from schemas.clip import Clip, Failure
@@ -68,8 +68,8 @@ class _Call:
 class Engine:
     """Runs recordings and stored clips through a chain, on the Ray cluster that is connected."""
 
-    def __init__(self, chain: Chain, store: ClipStore, run: RunConfig, *, progress: Progress) -> None:
-        self._chain, self._store, self._run, self._progress = chain, store, run, progress
+    def __init__(self, chain: Chain, store: ClipStore, run: RunConfig, *, observer: Observer) -> None:
+        self._chain, self._store, self._run, self._observer = chain, store, run, observer
         self._shared = ray.put((chain, store))
         self._pools = self._make_pools()
         self._pool_of_group = {group.first: self._pools[group.resources] for group in chain.groups}
@@ -99,7 +99,7 @@ class Engine:
                 ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=0.5)
                 for ref in ready:
                     self._receive(ref)
-                self._progress.refresh()
+                self._observer.refresh()
         finally:
             for pool in self._pools.values():
                 pool.close()
@@ -177,10 +177,9 @@ class Engine:
         source = self._sources[pulled.pair_id]
         if pulled.rejected and pulled.rejected.key not in source.rejected:
             source.rejected[pulled.rejected.key] = pulled.rejected
-            self._progress.dropped(
-                f"{pulled.rejected.drop.stage}.{pulled.rejected.drop.metric}" if pulled.rejected.drop else ""
-            )
-        self._progress.read(pulled)
+            drop = pulled.rejected.drop
+            self._observer.rejected(pulled.pair_id, pulled.rejected.key, f"{drop.stage}.{drop.metric}" if drop else "")
+        self._observer.read(pulled)
         if pulled.outcome:
             source.keys.append(pulled.outcome.key)
             source.open_clips.add(pulled.outcome.key)
@@ -191,11 +190,11 @@ class Engine:
             self._close_if_done(source)
 
     def _settle(self, outcome: Outcome, row: Row, data: Any) -> None:
-        self._progress.spent(outcome.seconds)
+        self._observer.ran(outcome)
         if outcome.next_stage is not None:
             self._enqueue(ClipJob(outcome.key, row, outcome.next_stage, data, outcome.bytes))
             return
-        self._progress.finished(outcome)
+        self._observer.finished(outcome)
         source = self._sources.get(outcome.pair_id)
         if source:
             source.open_clips.discard(outcome.key)
@@ -216,7 +215,7 @@ class Engine:
             failure=source.failure,
         )
         self._store.put_ledger(ledger)
-        self._progress.source_done(source.row.pair.pair_id, source.failure)
+        self._observer.source_done(source.row.pair.pair_id, source.failure)
         del self._sources[source.row.pair.pair_id]
 
     # ---- dead workers

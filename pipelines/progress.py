@@ -11,11 +11,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.observer import Observer
 from pipelines.worker import Outcome, Pulled
 from schemas.clip import Failure
 
 
-class Progress:
+class Progress(Observer):
     """Counts what the engine reports, and shows it while the `with` block lasts."""
 
     def __init__(
@@ -61,9 +62,9 @@ class Progress:
         if failure:
             self.source_failures[failure.code] += 1
 
-    def spent(self, seconds: dict[str, float]) -> None:
-        """Stages took this long on a clip."""
-        for stage, amount in seconds.items():
+    def ran(self, outcome: Outcome) -> None:
+        """Stages took their time on a clip."""
+        for stage, amount in outcome.seconds.items():
             self.stage_seconds[stage] += amount
 
     def finished(self, outcome: Outcome) -> None:
@@ -71,13 +72,13 @@ class Progress:
         if outcome.verdict == "kept":
             self.kept += 1
         elif outcome.verdict == "dropped":
-            self.dropped(outcome.reason)
+            self.drops[outcome.reason] += 1
         else:
             self.failed += 1
             self.failures[outcome.reason] += 1
 
-    def dropped(self, reason: str) -> None:
-        """A clip was dropped, by `stage.metric`."""
+    def rejected(self, pair_id: str, key: str, reason: str) -> None:
+        """A stretch of a recording made no clip."""
         self.drops[reason] += 1
 
     # ---- what the user sees

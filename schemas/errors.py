@@ -90,6 +90,13 @@ class ArtifactError(VvtError):
     """An artifact has the wrong type, shape, dtype or range."""
 
 
+class OutageError(VvtError):
+    """What every clip needs is away for now: a full disk, a store that does not answer, a server that is down.
+
+    Raised by a stage or a store, it blames no clip: the engine waits, tries again, and in the end stops, resumable.
+    """
+
+
 class DatasetError(VvtError):
     """A written dataset is incomplete, damaged, or of another schema version."""
 
