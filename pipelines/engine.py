@@ -15,8 +15,8 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from pipelines.chain import INGEST, Chain
-from pipelines.pool import Handle, Pool, actor_options, worker_limit
 from pipelines.observer import Observer
+from pipelines.pool import Handle, Pool, actor_options, worker_limit
 from pipelines.store import ClipStore, Ledger
 from pipelines.worker import Outcome, Pulled, Row, Worker
 from schemas.clip import Clip, Failure
