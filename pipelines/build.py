@@ -84,6 +84,8 @@ def build(config: BuildConfig) -> Summary:
     urls.check_writable(config.work_url)
     store = ClipStore(config.work_url)
     plan = make_plan(manifest.pairs, chain, store, retry_failed=config.run.retry_failed)
+    for key in plan.outdated:
+        store.delete(key)
     spent: dict[str, float] = {}
     if plan.sources or plan.clips:
         spent = _work(plan, chain, store, config.run)

@@ -20,24 +20,36 @@ from schemas.manifest import Pair
 
 @dataclass(frozen=True)
 class Plan:
-    """Work to do. `up_to_date` pairs need none; `reasons` says, pair by pair, why the others do."""
+    """Work to do.
+
+    Attributes:
+        sources: recordings to read.
+        clips: stored clips to go on with.
+        up_to_date: how many pairs need nothing.
+        reasons: pair by pair, why the others do.
+        outdated: keys of stored clips that the ingest of now would cut otherwise: they make room when work begins.
+
+    """
 
     sources: tuple[SourceJob, ...]
     clips: tuple[ClipJob, ...]
     up_to_date: int
     reasons: dict[str, str] = field(default_factory=dict)
+    outdated: tuple[str, ...] = ()
 
 
 def make_plan(pairs: Iterable[Pair], chain: Chain, store: ClipStore, *, retry_failed: bool = False) -> Plan:
-    """Compare the store with the manifest and the chain."""
+    """Compare the store with the manifest and the chain. Changes nothing."""
     sources: list[SourceJob] = []
     clips: list[ClipJob] = []
     reasons: dict[str, str] = {}
+    outdated: list[str] = []
     up_to_date = 0
     for pair in pairs:
         row = _row(pair)
         ledger = _current_ledger(pair.pair_id, store)
-        records = _current_records(row, chain, store)
+        records, others = _stored_records(row, chain, store)
+        outdated.extend(others)
         why = _why_read(row, ledger, chain, records, retry_failed=retry_failed)
         stale = [job for record in records.values() if (job := _stale(record, row, chain, retry_failed=retry_failed))]
         clips.extend(stale)
@@ -49,7 +61,7 @@ def make_plan(pairs: Iterable[Pair], chain: Chain, store: ClipStore, *, retry_fa
             reasons[pair.pair_id] = f"{len(stale)} clip(s) to go on with at {first}"
         else:
             up_to_date += 1
-    return Plan(tuple(sources), tuple(clips), up_to_date, reasons)
+    return Plan(tuple(sources), tuple(clips), up_to_date, reasons, tuple(outdated))
 
 
 def _current_ledger(pair_id: str, store: ClipStore) -> Ledger | None:
@@ -72,10 +84,11 @@ def _hash(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _current_records(row: Row, chain: Chain, store: ClipStore) -> dict[str, Clip]:
-    """Stored clips that the ingest of now would cut alike; others are removed, the disk is not for them."""
+def _stored_records(row: Row, chain: Chain, store: ClipStore) -> tuple[dict[str, Clip], list[str]]:
+    """Stored clips that the ingest of now would cut alike, and the keys of the others."""
     wanted = {INGEST: chain.fingerprints[INGEST], RECORDING: row.recording}
-    records = {}
+    records: dict[str, Clip] = {}
+    outdated = []
     for key in store.keys(row.pair.pair_id):
         try:
             record = store.record(key)
@@ -84,8 +97,8 @@ def _current_records(row: Row, chain: Chain, store: ClipStore) -> dict[str, Clip
         if record and all(record.fingerprints.get(name) == value for name, value in wanted.items()):
             records[key] = record
         else:
-            store.delete(key)
-    return records
+            outdated.append(key)
+    return records, outdated
 
 
 def _why_read(row: Row, ledger: Ledger | None, chain: Chain, records: dict[str, Clip], *, retry_failed: bool) -> str:
