@@ -97,6 +97,10 @@ class OutageError(VvtError):
     """
 
 
+class LockedError(VvtError):
+    """Another driver is at work in the output or the clip store."""
+
+
 class DatasetError(VvtError):
     """A written dataset is incomplete, damaged, or of another schema version."""
 
