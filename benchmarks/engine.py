@@ -21,7 +21,8 @@ import ray
 from curation.ingest import Ingest
 from pipelines.build import ray_cluster
 from pipelines.chain import INGEST, Chain
-from pipelines.engine import ClipJob, Engine
+from pipelines.engine import Engine
+from pipelines.jobs import ClipJob
 from pipelines.progress import Progress
 from pipelines.store import ClipStore
 from pipelines.worker import INPUTS, RECORDING, Row

@@ -20,6 +20,7 @@ from schemas.clip import Clip, Drop, Span
 from schemas.errors import MediaError
 from schemas.manifest import Pair
 from schemas.metrics import Metric
+from schemas.stage import Resources
 
 PROGRESS_SECONDS = 5.0
 """Recording read between two items, at most, so that progress shows while no clip appears."""
@@ -89,6 +90,13 @@ class Ingest(BaseModel):
         description="CPU threads of the shot network, which runs beside decoding and encoding. Changes no clip.",
     )
     device: str = Field(default="cpu", description="Torch device of the shot network, e.g. `cuda`.")
+    resources: Resources = Field(default_factory=Resources, description="What one worker that reads recordings holds.")
+    time_limit: float = Field(
+        default=600.0,
+        gt=0,
+        description="Seconds that a recording may take to give its next clip, or to be read on by five seconds; beyond, "
+        "its worker is ended and the recording fails.",
+    )
 
     @model_validator(mode="after")
     def _can_divide(self) -> Ingest:
@@ -106,7 +114,7 @@ class Ingest(BaseModel):
         payload: dict[str, object] = {
             "class": f"{type(self).__module__}:{type(self).__qualname__}",
             "version": self.version,
-            "fields": self.model_dump(mode="json", exclude={"threads", "device"}),
+            "fields": self.model_dump(mode="json", exclude={"threads", "device", "resources", "time_limit"}),
         }
         if self.detector == "transnetv2":
             payload["weights"] = weights.sha256("transnetv2")

@@ -23,6 +23,7 @@ from pipelines.card import dataset_card, dataset_json
 from pipelines.chain import INGEST, Chain, check_weights, make_chain
 from pipelines.decisions import decide_all
 from pipelines.engine import Engine
+from pipelines.interruption import stop_requests
 from pipelines.pack import DATASET, INDEX, Packed, pack, packed_before, sample_meta
 from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
@@ -161,8 +162,8 @@ def ray_cluster(run: RunConfig) -> Iterator[None]:
 
 def _work(plan: Plan, chain: Chain, store: ClipStore, run: RunConfig) -> dict[str, float]:
     progress = Progress(sources=len(plan.sources), clips=len(plan.clips), every_seconds=run.log_every_seconds)
-    with ray_cluster(run), progress:
-        Engine(chain, store, run, observer=progress).run(plan.sources, plan.clips)
+    with ray_cluster(run), progress, stop_requests() as stop:
+        Engine(chain, store, run, observer=progress).run(plan.sources, plan.clips, stop=stop)
     return dict(progress.stage_seconds)
 
 

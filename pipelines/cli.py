@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ def build(
     """Build a dataset: recordings and garment images in, shards out. Running it again goes on where it stopped.
 
     Exit status: 0 if clips were kept, 2 if the config, the manifest or the models are not right, 3 if nothing was kept,
-    130 if interrupted.
+    130 if interrupted (143 by SIGTERM).
     """
     from pipelines.build import build as run
     from pipelines.configure import load_config
@@ -169,12 +170,12 @@ def _import_from_working_directory() -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Say what Ctrl-C leaves behind."""
+    """Say what Ctrl-C or SIGTERM leaves behind."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         typer.echo("Interrupted. What is stored stays; the same command goes on from here.", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + getattr(error, "signum", signal.SIGINT)) from None
 
 
 def main() -> None:

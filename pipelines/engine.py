@@ -2,67 +2,54 @@
 
 One loop, one call in flight per actor. Clips nearer to the end of the chain go first; a recording is read on only
 while the clips that wait are few. Between actors travel compressed bytes, by reference: the driver sees summaries.
+A clip is in the store before the driver hears of it, so whatever dies, at most work is lost, never a clip.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, ObjectLostError, OwnerDiedError, RayActorError, RayError, RayTaskError
 
+from pipelines.black_box import LastWords, read_last_words
 from pipelines.chain import INGEST, Chain
-from pipelines.observer import Observer
-from pipelines.pool import Handle, Pool, actor_options, worker_limit
-from pipelines.store import ClipStore, Ledger
-from pipelines.worker import Outcome, Pulled, Row, Worker
-from schemas.clip import Clip, Failure
+from pipelines.faults import DEATHS, DEATHS_UNEXPLAINED, Outage, StageHealth, crash_of
+from pipelines.feed import Feed
+from pipelines.interruption import Interrupted, StopRequest
+from pipelines.jobs import ClipJob, SourceJob
+from pipelines.observer import Load, Observer, Working
+from pipelines.pool import Handle, Pool, actor_options, nodes, worker_limits
+from pipelines.store import ClipStore
+from pipelines.worker import SETUP_SECONDS, Born, Outcome, Pulled, Worker
 from schemas.config import RunConfig
 from schemas.errors import ConfigError, VvtError
-from schemas.record import decode_clip
 from schemas.stage import Resources
 
-INGEST_RESOURCES = Resources()
-TRIES = 2  # a call whose worker died is tried once more, in a fresh worker
-
-
-@dataclass(eq=False)
-class SourceJob:
-    """One manifest row whose recording is to be read. `stored` are its clips that the store has already."""
-
-    row: Row
-    stored: frozenset[str] = frozenset()
-    keys: list[str] = field(default_factory=list)
-    rejected: dict[str, Clip] = field(default_factory=dict)
-    open_clips: set[str] = field(default_factory=set)
-    finished: bool = False
-    failure: Failure | None = None
-    tries: int = 0
-
-
-@dataclass(eq=False)
-class ClipJob:
-    """One clip on its way. `data` refers to its bytes in Ray's object store; None: they are in the clip store."""
-
-    key: str
-    row: Row
-    next_stage: int
-    data: Any = None
-    bytes: int = 0
-    tries: int = 0
+TICK_SECONDS = 0.5
+CLUSTER_SECONDS = 5.0
+"""How often the engine looks whether nodes have come or gone."""
+GRACE_SECONDS = 60.0
+"""How much longer than its time limit a call may be silent before the driver itself ends its worker."""
+START_FAILURES = 3
+"""Workers in a row that may die on their way up before the run stops."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A call in flight. Without a job it is the first ping of a new worker."""
+    """A call in flight. Without a job it is the first one of a new worker."""
 
     pool: Pool
     handle: Handle
     job: SourceJob | ClipJob | None
     data: Any = None
+    stage: str = ""
+    deadline: float = float("inf")
+    began: float = field(default_factory=time.monotonic)
 
 
 class Engine:
@@ -71,251 +58,419 @@ class Engine:
     def __init__(self, chain: Chain, store: ClipStore, run: RunConfig, *, observer: Observer) -> None:
         self._chain, self._store, self._run, self._observer = chain, store, run, observer
         self._shared = ray.put((chain, store))
-        self._pools = self._make_pools()
-        self._pool_of_group = {group.first: self._pools[group.resources] for group in chain.groups}
-        self._ingest_pool = self._pools[INGEST_RESOURCES]
+        kinds = dict.fromkeys([chain.ingest.resources, *(group.resources for group in chain.groups)])
+        self._pools = {kind: Pool(kind, self._make_actor) for kind in kinds}
+        self._pool_of = {group.first: self._pools[group.resources] for group in chain.groups}
+        self._ingest_pool = self._pools[chain.ingest.resources]
+        self._queues = {group.first: deque[ClipJob]() for group in reversed(chain.groups)}  # the last stages first
         self._sources: dict[str, SourceJob] = {}
         self._unread: deque[SourceJob] = deque()
-        self._waiting: dict[int, deque[ClipJob]] = {group.first: deque() for group in chain.groups}
         self._calls: dict[Any, _Call] = {}
+        self._waiting_bytes = 0
+        self._start_failures = 0
+        self._health = StageHealth(max_failed_share=run.max_failed_share)
+        self._outage = Outage(run.outage_seconds)
+        self._looked = self._ticked = 0.0
+        self._most_bytes = run.max_pending_mb * 1024**2
+        self._feeds: tuple[Feed, ...] = ()
 
-    def run(self, sources: Iterable[SourceJob], clips: Iterable[ClipJob]) -> None:
-        """Work until every source is read and every clip is stored.
+    def run(
+        self,
+        sources: Iterable[SourceJob],
+        clips: Iterable[ClipJob],
+        *,
+        feeds: Sequence[Feed] = (),
+        stop: StopRequest | None = None,
+    ) -> None:
+        """Work until every source is read, every feed has ended, and every clip is stored.
 
         Raises:
-            VvtError: a stage could not be set up (missing weights, no memory): nothing else would succeed either.
+            Interrupted: `stop` was asked for; calls in flight were let come to their end.
+            OutageError: something outside stayed away for too long.
+            VvtError: a stage could not be set up (missing weights, no memory) or fails on most clips: nothing else
+                would succeed either.
 
         """
+        self._feeds = tuple(feeds)
+        stop = stop or StopRequest()
+        self._look_at_cluster()
         for source in sources:
-            self._sources[source.row.pair.pair_id] = source
-            self._unread.append(source)
+            self._add(source)
         for clip in clips:
             self._enqueue(clip)
         try:
-            while True:
-                self._dispatch()
-                if not self._calls:
-                    break
-                ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=0.5)
-                for ref in ready:
-                    self._receive(ref)
+            while stop.signum is None:
+                self._tick()
+                if not self._outage.waiting:
+                    self._dispatch()
+                if self._calls:
+                    self._collect()
+                elif self._outage.on or not all(feed.ended for feed in self._feeds):
+                    time.sleep(TICK_SECONDS)
+                elif not self._unread and not any(self._queues.values()):
+                    return
                 self._observer.refresh()
+            self._drain()
+            raise Interrupted(stop.signum)
         finally:
+            for feed in self._feeds:
+                feed.close()
             for pool in self._pools.values():
                 pool.close()
 
+    def _drain(self) -> None:
+        """Let calls in flight come to their end, and hand out nothing new."""
+        until = time.monotonic() + self._run.drain_seconds
+        while any(call.job for call in self._calls.values()) and time.monotonic() < until:
+            self._tick()
+            self._collect()
+            self._observer.refresh()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now - self._ticked < TICK_SECONDS:
+            return
+        self._ticked = now
+        for feed in self._feeds:
+            for source in feed.poll():
+                self._add(source)
+        for call in self._calls.values():
+            if now > call.deadline:
+                ray.kill(call.handle.actor)  # its death is then received like any other
+        if now - self._looked >= CLUSTER_SECONDS:
+            self._look_at_cluster()
+        self._make_room()
+        self._observer.load(self._load(now))
+
+    def _load(self, now: float) -> Load:
+        return Load(
+            waiting={self._chain.stages[first].name: len(queue) for first, queue in self._queues.items() if queue},
+            unread=len(self._unread),
+            bytes_in_flight=self._waiting_bytes,
+            workers={self._words(pool.resources): len(pool.handles) for pool in self._pools.values()},
+            working=tuple(
+                Working(key=call.job.name, stage=call.stage, seconds=now - call.began)
+                for call in self._calls.values()
+                if call.job
+            ),
+        )
+
     # ---- handing out work
+
+    def _add(self, source: SourceJob) -> None:
+        self._sources[source.name] = source
+        self._unread.append(source)
+
+    def _enqueue(self, clip: ClipJob, *, first: bool = False) -> None:
+        queue = self._queues[self._chain.group_at(clip.next_stage).first]
+        (queue.appendleft if first else queue.append)(clip)
+        self._waiting_bytes += clip.bytes
 
     def _dispatch(self) -> None:
         for pool in self._pools.values():
             for handle in pool.idle():
+                if self._outage.on and any(call.job for call in self._calls.values()):
+                    return  # one call at a time until one comes through
                 self._give_work(pool, handle)
-            if self._has_work(pool) and not pool.starting() and (new := pool.grow()):
-                self._calls[new.actor.ping.remote()] = _Call(pool, new, None)
+            if work := self._work_for(pool):
+                for new in pool.grow(work):
+                    self._calls[new.actor.born.remote()] = _Call(pool, new, None)
 
     def _give_work(self, pool: Pool, handle: Handle) -> None:
-        waiting = [
-            queue
-            for first, queue in sorted(self._waiting.items(), reverse=True)
-            if queue and self._pool_of_group[first] is pool
-        ]
         owned = self._sources.get(handle.source or "")
         if owned and self._may_read(lookahead=len(pool.handles)):
-            self._call_pull(pool, handle, owned)
-        elif waiting:
-            self._call_process(pool, handle, waiting[0].popleft())
+            self._pull(pool, handle, owned)
+        elif clip := self._next_clip(pool, handle):
+            self._process(pool, handle, clip)
         elif owned and self._may_read():
-            self._call_pull(pool, handle, owned)
+            self._pull(pool, handle, owned)
         elif owned is None and self._unread and pool is self._ingest_pool and self._may_read():
             source = self._unread.popleft()
-            handle.source = source.row.pair.pair_id
-            self._call_pull(pool, handle, source)
+            handle.source = source.name
+            self._pull(pool, handle, source)
 
-    def _has_work(self, pool: Pool) -> bool:
-        if any(queue and self._pool_of_group[first] is pool for first, queue in self._waiting.items()):
-            return True
-        return pool is self._ingest_pool and bool(self._unread) and self._may_read()
+    def _next_clip(self, pool: Pool, handle: Handle) -> ClipJob | None:
+        for first, queue in self._queues.items():
+            if not queue or self._pool_of[first] is not pool:
+                continue
+            suspect = queue[0].alone and queue[0].failure is None
+            if suspect and handle.source and any(other.born and not other.source for other in pool.handles):
+                continue  # should it die again, the recording need not be read anew
+            clip = queue.popleft()
+            self._waiting_bytes -= clip.bytes
+            return clip
+        return None
+
+    def _work_for(self, pool: Pool) -> int:
+        """Calls that wait for a worker of `pool`."""
+        work = sum(len(queue) for first, queue in self._queues.items() if self._pool_of[first] is pool)
+        return work + (len(self._unread) if pool is self._ingest_pool and self._may_read() else 0)
 
     def _may_read(self, *, lookahead: int | None = None) -> bool:
-        waiting = [job for queue in self._waiting.values() for job in queue]
         workers = sum(len(pool.handles) for pool in self._pools.values())
         most = lookahead if lookahead is not None else self._run.max_pending_clips or max(2, 2 * workers)
-        return len(waiting) < most and sum(job.bytes for job in waiting) < self._run.max_pending_mb * 1024**2
+        return self._waiting_bytes < self._most_bytes and sum(map(len, self._queues.values())) < most
 
-    def _call_pull(self, pool: Pool, handle: Handle, source: SourceJob) -> None:
-        skip = source.stored | frozenset(source.keys)
-        self._submit(pool, handle, source, handle.actor.pull.options(num_returns=2).remote(source.row, skip))
+    def _pull(self, pool: Pool, handle: Handle, source: SourceJob) -> None:
+        refs = handle.actor.pull.options(num_returns=2).remote(source.row, source.failure)
+        self._submit(pool, handle, source, refs, stage=INGEST, seconds=self._chain.ingest.time_limit)
 
-    def _call_process(self, pool: Pool, handle: Handle, clip: ClipJob) -> None:
-        refs = handle.actor.process.options(num_returns=2).remote(clip.key, clip.data, clip.next_stage, clip.row)
-        self._submit(pool, handle, clip, refs)
+    def _process(self, pool: Pool, handle: Handle, clip: ClipJob) -> None:
+        refs = handle.actor.process.options(num_returns=2).remote(
+            clip.key, clip.data, clip.next_stage, clip.row, clip.alone, clip.failure
+        )
+        group = self._chain.group_at(clip.next_stage)
+        seconds = SETUP_SECONDS + sum(stage.time_limit for stage in group.stages)
+        self._submit(pool, handle, clip, refs, stage=self._chain.stages[clip.next_stage].name, seconds=seconds)
 
-    def _submit(self, pool: Pool, handle: Handle, job: SourceJob | ClipJob, refs: list[Any]) -> None:
+    def _submit(
+        self, pool: Pool, handle: Handle, job: SourceJob | ClipJob, refs: list[Any], *, stage: str, seconds: float
+    ) -> None:
         handle.busy = True
-        self._calls[refs[0]] = _Call(pool, handle, job, refs[1])
+        deadline = time.monotonic() + seconds + GRACE_SECONDS
+        self._calls[refs[0]] = _Call(pool, handle, job, refs[1], stage, deadline)
 
     # ---- taking in results
+
+    def _collect(self) -> None:
+        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=TICK_SECONDS)
+        if ready:
+            ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
+        for ref in ready:
+            self._receive(ref)
 
     def _receive(self, ref: Any) -> None:
         call = self._calls.pop(ref)
         try:
             result = ray.get(ref)
         except RayActorError as error:
-            if call.job is None:
-                raise _start_error(error) from error
-            self._worker_died(call, call.job, error)
+            self._worker_died(call, error)
             return
-        except RayTaskError as error:
-            raise _setup_error(call, error) from error
-        call.handle.ready, call.handle.busy = True, False
-        if isinstance(result, Pulled):
-            self._pulled(call, result)
-        elif isinstance(result, Outcome) and call.job:
-            self._settle(result, call.job.row, call.data)
+        except (RayTaskError, ObjectLostError) as error:
+            self._call_failed(call, error)
+            return
+        call.handle.busy = False
+        if isinstance(result, Born):
+            call.handle.born = result
+            self._start_failures = 0
+        elif isinstance(call.job, SourceJob) and isinstance(result, Pulled):
+            self._pulled(call, call.job, result)
+        elif isinstance(call.job, ClipJob) and isinstance(result, Outcome):
+            self._processed(call.job, result, call.data)
 
-    def _pulled(self, call: _Call, pulled: Pulled) -> None:
-        source = self._sources[pulled.pair_id]
-        if pulled.rejected and pulled.rejected.key not in source.rejected:
-            source.rejected[pulled.rejected.key] = pulled.rejected
-            drop = pulled.rejected.drop
-            self._observer.rejected(pulled.pair_id, pulled.rejected.key, f"{drop.stage}.{drop.metric}" if drop else "")
+    def _pulled(self, call: _Call, source: SourceJob, pulled: Pulled) -> None:
+        if pulled.outage:
+            self._away(pulled.outage)
+            return
+        self._outage.end()
         self._observer.read(pulled)
+        if pulled.rejected and pulled.rejected.key not in source.rejected:
+            source.rejected.add(pulled.rejected.key)
+            drop = pulled.rejected.drop
+            self._observer.rejected(source.name, pulled.rejected.key, f"{drop.stage}.{drop.metric}" if drop else "")
         if pulled.outcome:
-            source.keys.append(pulled.outcome.key)
-            source.open_clips.add(pulled.outcome.key)
-            self._settle(pulled.outcome, source.row, call.data)
+            self._met(source, pulled.outcome.key, pulled.outcome, call.data)
+        elif pulled.skipped and pulled.skipped not in source.stored:
+            # Stored by a worker that died before it could say so.
+            self._met(source, pulled.skipped, None, None)
         if pulled.finished:
             call.handle.source = None
-            source.finished, source.failure = True, pulled.failure
-            self._close_if_done(source)
+            del self._sources[source.name]
+            self._observer.source_done(source.name, pulled.failure)
 
-    def _settle(self, outcome: Outcome, row: Row, data: Any) -> None:
+    def _met(self, source: SourceJob, key: str, outcome: Outcome | None, data: Any) -> None:
+        """A clip of `source` is in the store."""
+        if key in source.keys or (source.wanted is not None and key not in source.wanted):
+            return
+        source.keys.add(key)
+        if outcome is None:
+            if self._chain.stages:
+                self._enqueue(ClipJob(key, source.row, 0))
+        elif outcome.next_stage is None:
+            self._observer.finished(outcome)
+        else:
+            self._enqueue(ClipJob(key, source.row, outcome.next_stage, data=data, bytes=outcome.bytes))
+
+    def _processed(self, clip: ClipJob, outcome: Outcome, data: Any) -> None:
+        if outcome.outage:
+            self._enqueue(clip, first=True)
+            self._away(outcome.outage)
+            return
+        self._outage.end()
+        if outcome.lost:
+            self._read_again(clip)
+            return
         self._observer.ran(outcome)
         if outcome.next_stage is not None:
-            self._enqueue(ClipJob(outcome.key, row, outcome.next_stage, data, outcome.bytes))
+            clip.next_stage, clip.data, clip.bytes = outcome.next_stage, data, outcome.bytes
+            self._enqueue(clip)
             return
         self._observer.finished(outcome)
-        source = self._sources.get(outcome.pair_id)
+        self._health.note(outcome)
+
+    def _away(self, cause: str) -> None:
+        if seconds := self._outage.begin(cause):
+            self._observer.paused(cause, seconds)
+
+    def _read_again(self, clip: ClipJob) -> None:
+        """Read a recording once more for a clip whose stored file is damaged."""
+        self._observer.retried(clip.key, INGEST, "its file in the clip store was damaged")
+        source = self._sources.get(clip.row.pair.pair_id)
         if source:
-            source.open_clips.discard(outcome.key)
-            self._close_if_done(source)
+            source.keys.discard(clip.key)
+        else:
+            self._add(SourceJob(clip.row, wanted=frozenset({clip.key})))
 
-    def _enqueue(self, clip: ClipJob) -> None:
-        self._waiting[self._chain.group_at(clip.next_stage).first].append(clip)
+    # ---- what breaks
 
-    def _close_if_done(self, source: SourceJob) -> None:
-        if not source.finished or source.open_clips:
+    def _call_failed(self, call: _Call, error: RayError) -> None:
+        call.handle.busy = False
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if isinstance(call.job, ClipJob) and isinstance(cause, (ObjectLostError, OwnerDiedError)):
+            # The node that held its bytes is gone. The clip store has the clip.
+            self._observer.retried(call.job.key, call.stage, "its bytes were lost with a node")
+            call.job.back_to_store()
+            self._enqueue(call.job, first=True)
             return
-        ledger = Ledger(
-            pair=source.row.pair,
-            recording=source.row.recording,
-            fingerprint=self._chain.fingerprints[INGEST],
-            keys=tuple(sorted({*source.stored, *source.keys})),
-            rejected=tuple(source.rejected[key] for key in sorted(source.rejected)),
-            failure=source.failure,
-        )
-        self._store.put_ledger(ledger)
-        self._observer.source_done(source.row.pair.pair_id, source.failure)
-        del self._sources[source.row.pair.pair_id]
+        if isinstance(cause, VvtError):
+            raise cause from error
+        raise VvtError(
+            f"a worker could not go on: {error}",
+            where=call.job.name if call.job else "",
+            remedy="The run can be resumed once this is mended",
+        ) from error
 
-    # ---- dead workers
-
-    def _worker_died(self, call: _Call, job: SourceJob | ClipJob, error: RayActorError) -> None:
-        lost = self._sources.get(call.handle.source or "")
+    def _worker_died(self, call: _Call, error: RayActorError) -> None:
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        born, job = call.handle.born, call.job
         call.pool.discard(call.handle)
-        job.tries += 1
+        if job is None:
+            self._not_born(error)
+            return
+        lost = self._sources.get(call.handle.source or "")
+        if lost and lost is not job:  # it was only read in the same worker: no blame
+            self._unread.appendleft(lost)
         if isinstance(job, ClipJob):
-            if lost:  # it was only read in the same worker: no blame, and its stored clips are skipped
-                self._unread.appendleft(lost)
-            if job.tries < TRIES:
-                self._waiting[self._chain.group_at(job.next_stage).first].appendleft(job)
-            else:
-                self._quarantine(job, error)
-        elif job.tries < TRIES:
+            job.back_to_store()
+        if isinstance(error, ActorUnavailableError) or (born and born.node not in alive):
+            self._again(job, call.stage, "its node is gone")
+            return
+        words = _last_words(born)
+        job.deaths += 1
+        if job.deaths >= (DEATHS if words.crashed or words.timed_out else DEATHS_UNEXPLAINED):
+            limit = next((s.time_limit for s in self._chain.stages if s.name == words.stage), None)
+            job.failure = crash_of(
+                call.stage,
+                words,
+                deaths=job.deaths,
+                seconds=limit or self._chain.ingest.time_limit,
+                error=str(error),
+            )
+        self._again(job, words.stage or call.stage, "it took too long" if words.timed_out else "its worker died")
+
+    def _again(self, job: SourceJob | ClipJob, stage: str, cause: str) -> None:
+        """Try once more, or have a worker write down that it is given up."""
+        if job.failure is None:
+            self._observer.retried(job.name, stage, cause)
+        if isinstance(job, SourceJob):
             self._unread.appendleft(job)
         else:
-            job.finished, job.failure = True, _crash(INGEST, error)
-            self._close_if_done(job)
+            job.alone = job.deaths > 0
+            self._enqueue(job, first=True)
 
-    def _quarantine(self, job: ClipJob, error: RayActorError) -> None:
-        clip = decode_clip(ray.get(job.data)) if job.data is not None else self._store.get(job.key)
-        if clip is not None:
-            stage = self._chain.stages[job.next_stage].name
-            clip.failure = _crash(stage, error)
-            clip.fingerprints[stage] = self._chain.fingerprints[stage]
-            self._store.put(clip)
-        group = self._chain.group_at(job.next_stage).stages
-        reason = f"{group[0].name}: crashed"
-        outcome = Outcome(key=job.key, pair_id=job.row.pair.pair_id, next_stage=None, verdict="failed", reason=reason)
-        self._settle(outcome, job.row, None)
+    def _not_born(self, error: RayActorError) -> None:
+        """A worker died on its way up: with its node, by bad luck, or because none can come up here."""
+        self._start_failures += 1
+        if self._start_failures >= START_FAILURES or "creation task" in str(error):
+            raise VvtError(
+                f"a worker could not start: {error}",
+                remedy="Every node needs this package and the modules that the config names: install them there, or "
+                "submit the job with `--working-dir`",
+            ) from error
 
     # ---- pools
 
-    def _make_pools(self) -> dict[Resources, Pool]:
-        kinds = list(dict.fromkeys([INGEST_RESOURCES, *(group.resources for group in self._chain.groups)]))
-        available: Mapping[str, float] = ray.cluster_resources()
-        pools = {}
-        for kind in kinds:
-            others = sum(other.cpus for other in kinds if other != kind)
-            limit = worker_limit(kind, dict(available), reserved_cpus=others)
-            if limit < 1:
-                raise ConfigError(
-                    "this cluster does not hold one worker of each kind: "
-                    + "; ".join(self._words(kind) for kind in kinds),
-                    where="stages.*.resources",
-                    allowed=f"in all {available.get('CPU', 0):g} CPUs, {available.get('GPU', 0):g} GPUs, "
-                    f"{available.get('memory', 0) / 1024**2:.0f} MB",
-                    remedy="Lower `resources` of the stages, or join a larger cluster by `run.address`",
-                )
-            pools[kind] = Pool(kind, min(limit, self._run.workers or limit), self._make_actor)
-        return pools
+    def _look_at_cluster(self) -> None:
+        """Set the size of the pools by the nodes of now."""
+        self._looked = time.monotonic()
+        cluster = nodes()
+        limits = worker_limits(list(self._pools), cluster)
+        running = any(pool.handles for pool in self._pools.values())
+        if min(limits.values()) < 1 and not running:
+            raise ConfigError(
+                "this cluster does not hold one worker of each kind: " + "; ".join(map(self._described, self._pools)),
+                where="stages.*.resources",
+                allowed="; ".join(_node_words(node) for node in cluster),
+                remedy="Lower `resources` of the stages, or join a larger cluster by `run.address`",
+            )
+        for kind, pool in self._pools.items():
+            pool.limit = min(limits[kind], self._run.workers or limits[kind])
+        space = sum(node.get("object_store_memory", 0.0) for node in cluster)
+        self._most_bytes = int(min(self._run.max_pending_mb * 1024**2, space / 4))
+
+    def _make_room(self) -> None:
+        """End a worker that has nothing to do where a worker of another pool finds no room."""
+        crowded = [pool for pool in self._pools.values() if pool.waits_for_room()]
+        for pool in self._pools.values():
+            spare = [handle for handle in pool.idle() if handle.source is None]
+            if spare and any(other is not pool for other in crowded):
+                pool.discard(spare[0])
 
     def _words(self, kind: Resources) -> str:
-        names = [INGEST] if kind == INGEST_RESOURCES else []
+        names = [INGEST] if kind == self._chain.ingest.resources else []
+        return (names + [stage.name for stage in self._chain.stages if stage.resources == kind])[0]
+
+    def _described(self, kind: Resources) -> str:
+        names = [INGEST] if kind == self._chain.ingest.resources else []
         names += [stage.name for stage in self._chain.stages if stage.resources == kind]
         custom = "".join(f", {name} {amount:g}" for name, amount in kind.custom.items())
         return f"{', '.join(names)} ({kind.cpus:g} CPUs, {kind.gpus:g} GPUs, {kind.memory_mb} MB{custom})"
 
     def _make_actor(self, resources: Resources) -> Any:
-        return _actor_class().options(**actor_options(resources)).remote(self._shared)
+        limit = resources.memory_mb or (0 if resources.gpus else self._run.worker_memory_mb)
+        return _actor_class().options(**actor_options(resources)).remote(self._shared, limit)
 
 
 class _Actor(Worker):
-    """`Worker` made from one shared object, so that the chain is pickled once, not once a worker."""
+    """`Worker` made from one shared object, so that the chain is pickled once, not once a worker.
 
-    def __init__(self, shared: tuple[Chain, ClipStore]) -> None:
+    `memory_mb` bounds what it may allocate (0: nothing does): beyond, a stage gets a `MemoryError`, and its clip fails.
+    """
+
+    def __init__(self, shared: tuple[Chain, ClipStore], memory_mb: int) -> None:
+        import resource
+
         import cv2
 
         cv2.setNumThreads(1)  # it would take every core in every worker
-        super().__init__(*shared)
+        if memory_mb:
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * 1024**2, hard))
+        super().__init__(*shared, node=ray.get_runtime_context().get_node_id())
 
 
 def _actor_class() -> Any:
     return ray.remote(_Actor)
 
 
-def _crash(stage: str, error: BaseException) -> Failure:
-    return Failure(
-        stage=stage,
-        code="crashed",
-        cause=f"its worker died {TRIES} times on it, the second time alone",
-        traceback=str(error),
+def _node_words(node: Any) -> str:
+    return (
+        f"a node of {node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs, {node.get('memory', 0) / 1024**2:.0f} MB"
     )
 
 
-def _start_error(error: RayActorError) -> VvtError:
-    return VvtError(
-        f"a worker could not start: {error}",
-        remedy="Every node needs this package and the modules that the config names: install them there, or "
-        "submit the job with `--working-dir`",
-    )
+def _last_words(born: Born | None) -> LastWords:
+    """The black box of a dead worker, fetched from its node."""
+    if born is None:
+        return LastWords()
+    if born.node == ray.get_runtime_context().get_node_id():
+        return read_last_words(born.black_box)
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-
-def _setup_error(call: _Call, error: RayTaskError) -> VvtError:
-    cause = error.cause
-    if isinstance(cause, VvtError):
-        return cause
-    where = call.job.key if isinstance(call.job, ClipJob) else call.job.row.pair.pair_id if call.job else ""
-    return VvtError(
-        f"a worker could not go on: {error}", where=where, remedy="The run can be resumed once this is mended"
-    )
+    there = NodeAffinitySchedulingStrategy(born.node, soft=False)
+    fetch = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(read_last_words)
+    try:
+        words: LastWords = ray.get(fetch.remote(born.black_box), timeout=30)
+    except RayError:  # the node has gone too
+        return LastWords()
+    return words

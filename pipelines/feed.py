@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from pipelines.engine import SourceJob
+from pipelines.jobs import SourceJob
 
 
 class Feed(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines import urls
 from pipelines.chain import INGEST, Chain
-from pipelines.engine import ClipJob, SourceJob
+from pipelines.jobs import ClipJob, SourceJob
 from pipelines.store import ClipStore, Ledger
 from pipelines.worker import INPUTS, RECORDING, Row
 from schemas.clip import Clip
@@ -55,7 +55,7 @@ def make_plan(pairs: Iterable[Pair], chain: Chain, store: ClipStore, *, retry_fa
         clips.extend(stale)
         if why:
             reasons[pair.pair_id] = why
-            sources.append(SourceJob(row, stored=frozenset(records), open_clips={job.key for job in stale}))
+            sources.append(SourceJob(row, stored=frozenset(records)))
         elif stale:
             first = chain.stages[min(job.next_stage for job in stale)].name
             reasons[pair.pair_id] = f"{len(stale)} clip(s) to go on with at {first}"

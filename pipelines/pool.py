@@ -1,55 +1,70 @@
-"""Pools of Ray actors: one pool per set of resources, growing to its limit as there is work."""
+"""Pools of Ray actors: one pool per set of resources, growing and shrinking with the work and the cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
+from pipelines.worker import Born
 from schemas.stage import Resources
+
+Node = Mapping[str, float]
+"""Resources of one node, in Ray's units."""
+
+PENDING_SECONDS = 5.0
+"""A worker that is not up after this waits for room, most likely."""
 
 
 @dataclass(eq=False)
 class Handle:
-    """One actor: whether it is up, whether it works, and the recording that it is reading (its pair id)."""
+    """One actor: where it lives once it is up, whether it works, and the recording that it is reading (its pair id)."""
 
     actor: Any
-    ready: bool = False
+    born: Born | None = None
     busy: bool = True
     source: str | None = None
+    made: float = field(default_factory=time.monotonic)
 
 
 @dataclass(eq=False)
 class Pool:
-    """Actors that hold equal resources."""
+    """Actors that hold equal resources. `limit` is how many the cluster and the config allow now."""
 
     resources: Resources
-    limit: int
     make_actor: Callable[[Resources], Any]
+    limit: int = 0
     handles: list[Handle] = field(default_factory=list)
 
     def idle(self) -> list[Handle]:
         """Workers without work."""
         return [handle for handle in self.handles if not handle.busy]
 
-    def starting(self) -> bool:
-        """Whether a worker is on its way up: the next one waits for it, there may be no more need then."""
-        return any(not handle.ready for handle in self.handles)
+    def starting(self) -> list[Handle]:
+        """Workers on their way up."""
+        return [handle for handle in self.handles if handle.born is None]
 
-    def grow(self) -> Handle | None:
-        """Start one more worker, or return None at the limit."""
-        if len(self.handles) >= self.limit:
-            return None
-        handle = Handle(self.make_actor(self.resources))
-        self.handles.append(handle)
-        return handle
+    def waits_for_room(self) -> bool:
+        """Whether a worker seems to find no node with free resources."""
+        now = time.monotonic()
+        return any(now - handle.made > PENDING_SECONDS for handle in self.starting())
+
+    def grow(self, work: int) -> list[Handle]:
+        """Start workers for `work` calls that nobody is free for: at most as many at once as are up, or one."""
+        starting = len(self.starting())
+        room = min(self.limit - len(self.handles), max(1, len(self.handles) - starting) - starting)
+        new = [Handle(self.make_actor(self.resources)) for _ in range(max(0, min(room, work - starting)))]
+        self.handles += new
+        return new
 
     def discard(self, handle: Handle) -> None:
-        """Forget a dead worker."""
+        """End a worker, or forget a dead one."""
         ray.kill(handle.actor)
-        self.handles.remove(handle)
+        if handle in self.handles:
+            self.handles.remove(handle)
 
     def close(self) -> None:
         """End all workers."""
@@ -59,7 +74,11 @@ class Pool:
 
 def actor_options(resources: Resources) -> dict[str, Any]:
     """`resources` as Ray takes them. One call at a time: of two in flight, an innocent one dies with a crash."""
-    options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_concurrency": 1}
+    options: dict[str, Any] = {
+        "num_cpus": resources.cpus,
+        "num_gpus": resources.gpus,
+        "max_concurrency": 1,
+    }
     if resources.memory_mb:
         options["memory"] = resources.memory_mb * 1024**2
     if resources.custom:
@@ -67,14 +86,53 @@ def actor_options(resources: Resources) -> dict[str, Any]:
     return options
 
 
-def worker_limit(resources: Resources, available: dict[str, float], *, reserved_cpus: float) -> int:
-    """How many workers with `resources` fit into `available`, leaving `reserved_cpus` to other pools."""
+def nodes() -> list[Node]:
+    """Resources of each node that is alive in the connected cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"]]
+
+
+def worker_limits(kinds: Sequence[Resources], cluster: Sequence[Node]) -> dict[Resources, int]:
+    """How many workers of each kind fit, node by node, so that one of every other kind always finds room.
+
+    Without that room a pool that holds everything would wait for ever for clips that another pool should take off it.
+    0 where a kind does not fit at all beside one of each of the others.
+    """
+    return {kind: _fitting(kind, [other for other in kinds if other != kind], cluster) for kind in kinds}
+
+
+def _fitting(kind: Resources, others: Sequence[Resources], cluster: Sequence[Node]) -> int:
+    free = [dict(node) for node in cluster]
+    for other in sorted(others, key=lambda resources: (resources.gpus, resources.cpus), reverse=True):
+        wanted = _wanted(other)
+        # Where it takes least away from `kind`; best on a node that `kind` does not fit on.
+        homes = [node for node in free if _fits(wanted, node)]
+        if not homes:
+            return 0
+        home = min(homes, key=lambda node: _count(kind, node) - _count(kind, _less(node, wanted)))
+        home.update(_less(home, wanted))
+    return sum(_count(kind, node) for node in free)
+
+
+def _wanted(resources: Resources) -> dict[str, float]:
     wanted = {
         "CPU": resources.cpus,
         "GPU": resources.gpus,
         "memory": resources.memory_mb * 1024**2,
         **resources.custom,
     }
-    free = {**available, "CPU": available.get("CPU", 0.0) - reserved_cpus}
-    fits = [int(free.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items() if amount > 0]
-    return min(fits) if fits else int(max(1.0, available.get("CPU", 1.0)))
+    return {name: amount for name, amount in wanted.items() if amount > 0}
+
+
+def _fits(wanted: Node, node: Node) -> bool:
+    return all(node.get(name, 0.0) + 1e-9 >= amount for name, amount in wanted.items())
+
+
+def _less(node: Node, wanted: Node) -> dict[str, float]:
+    return {name: amount - wanted.get(name, 0.0) for name, amount in node.items()}
+
+
+def _count(kind: Resources, node: Node) -> int:
+    wanted = _wanted(kind)
+    if not wanted:  # it holds nothing: as many as there are cores
+        return int(max(1.0, node.get("CPU", 1.0)))
+    return max(0, min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items()))

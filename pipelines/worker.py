@@ -10,16 +10,19 @@ from dataclasses import dataclass, field, replace
 
 import media
 from curation.ingest import Ingested
-from pipelines.chain import INGEST, Chain, Group
-from pipelines.store import ClipStore
+from pipelines.black_box import BlackBox
+from pipelines.chain import INGEST, Chain
+from pipelines.store import ClipStore, Ledger
 from schemas import artifacts
 from schemas.clip import Clip, Failure
-from schemas.errors import MediaError, StageError, VvtError
+from schemas.errors import DatasetError, MediaError, OutageError, StageError, VvtError
 from schemas.manifest import Pair
 from schemas.record import as_artifacts, decode_clip, encode_clip
 from schemas.stage import Filter, Stage
 
 RECORDING, INPUTS = "recording", "inputs"
+SETUP_SECONDS = 1800.0
+"""Time that a stage's `setup()` may take: it may load tens of GB over a network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,18 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a clip in one call. `next_stage` is None once the clip is stored for good."""
+    """What became of a clip in one call.
+
+    Attributes:
+        next_stage: where it goes on; None once it is stored for good.
+        bytes: its size, where it goes on.
+        verdict, reason: "kept", "dropped" or "failed", and why, by `stage.metric` or `stage: code`.
+        cause: of a failure, in words.
+        seconds: how long each stage took that ran.
+        outage: what is away outside, if the call came to nothing for that; the clip is as it was.
+        lost: the stored file is damaged, and was removed.
+
+    """
 
     key: str
     pair_id: str
@@ -45,20 +59,49 @@ class Outcome:
     bytes: int = 0
     verdict: str = "pending"
     reason: str = ""
+    cause: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    outage: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pulled:
-    """What one call to `Worker.pull` gave: at most one clip, and how far the recording is read."""
+    """What one call to `Worker.pull` gave: at most one clip, and how far the recording is read.
+
+    `skipped` is a clip that was in the store already; `outage` as in `Outcome`.
+    """
 
     pair_id: str
     outcome: Outcome | None = None
     rejected: Clip | None = None
+    skipped: str = ""
     position_seconds: float = 0.0
     duration_seconds: float | None = None
     seconds: float = 0.0
     finished: bool = False
+    failure: Failure | None = None
+    outage: str = ""
+
+
+@dataclass(frozen=True)
+class Born:
+    """Where a worker lives, and where its black box lies."""
+
+    node: str
+    black_box: str
+
+
+@dataclass(eq=False)
+class _Reading:
+    """A recording that is being read, and what it has given so far."""
+
+    items: Iterator[Ingested]
+    stored: frozenset[str]
+    keys: list[str] = field(default_factory=list)
+    rejected: list[Clip] = field(default_factory=list)
+    unstored: Ingested | None = None  # its clip could not be stored yet
+    ended: bool = False
     failure: Failure | None = None
 
 
@@ -66,44 +109,65 @@ class Worker:
     """One process of a pool. Calls come one at a time, so a crash has one suspect.
 
     A recording is read by a generator that lives here between calls: nothing runs ahead of the demand, and the same
-    worker can do other work between two clips of it.
+    worker can do other work between two clips of it. Each of its clips is stored before anybody hears of it.
     """
 
-    def __init__(self, chain: Chain, store: ClipStore) -> None:
+    def __init__(self, chain: Chain, store: ClipStore, *, node: str = "") -> None:
         self._chain = chain
         self._store = store
+        self._node = node
+        self._box = BlackBox()
         self._ready: set[str] = set()
-        self._sources: dict[str, Iterator[Ingested]] = {}
+        self._readings: dict[str, _Reading] = {}
 
-    def ping(self) -> None:
+    def born(self) -> Born:
         """Return once the process is up."""
+        return Born(self._node, self._box.path)
 
-    def pull(self, row: Row, skip: frozenset[str]) -> tuple[Pulled, bytes]:
-        """Read the recording of `row` up to its next clip whose key is not in `skip`."""
+    # ---- recordings
+
+    def pull(self, row: Row, failure: Failure | None = None) -> tuple[Pulled, bytes]:
+        """Read the recording of `row` up to its next clip. With `failure` it is given up for that reason instead."""
         started = time.perf_counter()
         pair_id = row.pair.pair_id
         try:
-            if pair_id not in self._sources:
-                self._sources[pair_id] = iter(self._chain.ingest.clips(row.pair))
-            item = next(self._sources[pair_id], None)
-        except MediaError as error:
-            return self._lost_source(pair_id, error, error.code, started), b""
-        except Exception as error:  # noqa: BLE001 - a broken recording must not stop the others, whatever it raised
-            return self._lost_source(pair_id, error, "error", started), b""
-        spent = time.perf_counter() - started
+            reading = self._readings.get(pair_id) or self._open(row, failure)
+            pulled, data = self._read_on(row, reading)
+        except OutageError as error:
+            pulled, data = Pulled(pair_id=pair_id, outage=str(error)), b""
+        return replace(pulled, seconds=time.perf_counter() - started), data
+
+    def _open(self, row: Row, failure: Failure | None) -> _Reading:
+        pair_id = row.pair.pair_id
+        stored = self._store.keys(pair_id)
+        reading = _Reading(iter(()), frozenset(stored))
+        if failure:
+            reading.keys, reading.ended, reading.failure = stored, True, failure
+        else:
+            reading.items = iter(self._chain.ingest.clips(row.pair))
+        self._readings[pair_id] = reading
+        return reading
+
+    def _read_on(self, row: Row, reading: _Reading) -> tuple[Pulled, bytes]:
+        pair_id = row.pair.pair_id
+        item = reading.unstored or self._next(pair_id, reading)
         if item is None:
-            del self._sources[pair_id]
-            return Pulled(pair_id=pair_id, finished=True, seconds=spent), b""
+            self._store.put_ledger(
+                Ledger(
+                    pair=row.pair,
+                    recording=row.recording,
+                    fingerprint=self._chain.fingerprints[INGEST],
+                    keys=tuple(sorted(reading.keys)),
+                    rejected=tuple(sorted(reading.rejected, key=lambda clip: clip.key)),
+                    failure=reading.failure,
+                )
+            )
+            del self._readings[pair_id]
+            return Pulled(pair_id=pair_id, finished=True, failure=reading.failure), b""
+        pulled = Pulled(pair_id=pair_id, position_seconds=item.position_seconds, duration_seconds=item.duration_seconds)
         clip = item.clip
-        pulled = Pulled(
-            pair_id=pair_id,
-            position_seconds=item.position_seconds,
-            duration_seconds=item.duration_seconds,
-            seconds=spent,
-        )
-        if clip is None or clip.key in skip:
+        if clip is None:
             return pulled, b""
-        clip.seconds[INGEST] = spent
         clip.fingerprints |= {
             INGEST: self._chain.fingerprints[INGEST],
             RECORDING: row.recording,
@@ -111,19 +175,70 @@ class Worker:
         }
         if clip.drop:
             clip.artifacts = {}
+            reading.rejected.append(clip)
             return replace(pulled, rejected=clip), b""
+        if clip.key in reading.stored:
+            reading.keys.append(clip.key)
+            return replace(pulled, skipped=clip.key), b""
+        reading.unstored = item
         data = encode_clip(clip)
-        outcome = Outcome(key=clip.key, pair_id=pair_id, next_stage=0, bytes=len(data))
-        if not self._chain.stages:
-            self._store.put_encoded(clip.key, data)
-            outcome = Outcome(key=clip.key, pair_id=pair_id, next_stage=None, verdict="kept")
-        return replace(pulled, outcome=outcome), data
+        self._store.put_encoded(clip.key, data)
+        reading.unstored = None
+        reading.keys.append(clip.key)
+        done = not self._chain.stages
+        outcome = Outcome(
+            key=clip.key,
+            pair_id=pair_id,
+            next_stage=None if done else 0,
+            bytes=0 if done else len(data),
+            verdict="kept" if done else "pending",
+        )
+        return replace(pulled, outcome=outcome), b"" if done else data
 
-    def process(self, key: str, data: bytes | None, stage_index: int, row: Row) -> tuple[Outcome, bytes]:
-        """Run `key` through the group that holds stage `stage_index`. Without `data` it is read from the store."""
-        clip = decode_clip(data) if data is not None else self._from_store(key, row)
+    def _next(self, pair_id: str, reading: _Reading) -> Ingested | None:
+        if reading.ended:
+            return None
+        started = time.perf_counter()
+        try:
+            with self._box.recording(INGEST, pair_id, seconds=self._chain.ingest.time_limit):
+                item = next(reading.items, None)
+        except OutageError:
+            raise
+        except MediaError as error:
+            item, reading.failure = None, failure_of(INGEST, error, code=error.code)
+        except Exception as error:  # noqa: BLE001 - a broken recording must not stop the others, whatever it raised
+            item, reading.failure = None, failure_of(INGEST, error)
+        if item is None:
+            reading.ended, reading.items = True, iter(())
+        elif item.clip:
+            item.clip.seconds[INGEST] = time.perf_counter() - started
+        return item
+
+    # ---- clips
+
+    def process(
+        self, key: str, data: bytes | None, stage_index: int, row: Row, alone: bool, failure: Failure | None
+    ) -> tuple[Outcome, bytes]:
+        """Run `key` through the group that holds stage `stage_index`. Without `data` it is read from the store.
+
+        A clip that goes `alone` comes back after one stage. With `failure` it is given up for that reason instead.
+        """
+        pair_id = row.pair.pair_id
+        try:
+            try:
+                clip = decode_clip(data) if data is not None else self._from_store(key, row)
+            except DatasetError:
+                self._store.delete(key)
+                return Outcome(key=key, pair_id=pair_id, next_stage=None, lost=True), b""
+            if failure is not None:
+                self._give_up(clip, failure)
+                return self._stored(clip, {}), b""
+            return self._through_group(clip, stage_index, alone=alone)
+        except OutageError as error:
+            return Outcome(key=key, pair_id=pair_id, next_stage=stage_index, outage=str(error)), b""
+
+    def _through_group(self, clip: Clip, stage_index: int, *, alone: bool) -> tuple[Outcome, bytes]:
         group = self._chain.group_at(stage_index)
-        self._set_up(group)
         before = dict(clip.seconds)
         if clip.failure:  # it is tried again
             clip.fingerprints.pop(clip.failure.stage, None)
@@ -132,75 +247,89 @@ class Worker:
         for stage in group.stages[stage_index - group.first :]:
             if clip.drop and not self._chain.measure_all:
                 break
-            if not self._run(stage, clip):
+            if self._chain.ran(stage.name, clip) and not isinstance(stage, Filter):
+                continue
+            if not self._run(stage, clip) or alone:
                 break
         media.forget(clip)
         standing = self._chain.standing(clip)
         spent = {
             name: value - before.get(name, 0.0) for name, value in clip.seconds.items() if value != before.get(name)
         }
-        if clip.failure is None and standing.next_stage is not None:
-            encoded = encode_clip(clip)
-            return (
-                Outcome(
-                    key=key,
-                    pair_id=clip.pair.pair_id,
-                    next_stage=standing.next_stage,
-                    bytes=len(encoded),
-                    seconds=spent,
-                ),
-                encoded,
-            )
+        if clip.failure is not None or standing.next_stage is None:
+            return self._stored(clip, spent), b""
+        encoded = encode_clip(clip)
+        outcome = Outcome(
+            key=clip.key,
+            pair_id=clip.pair.pair_id,
+            next_stage=standing.next_stage,
+            bytes=len(encoded),
+            seconds=spent,
+        )
+        return outcome, encoded
+
+    def _stored(self, clip: Clip, spent: dict[str, float]) -> Outcome:
         self._store.put(clip)
         verdict, reason = verdict_of(clip)
         return Outcome(
-            key=key, pair_id=clip.pair.pair_id, next_stage=None, verdict=verdict, reason=reason, seconds=spent
-        ), b""
+            key=clip.key,
+            pair_id=clip.pair.pair_id,
+            next_stage=None,
+            verdict=verdict,
+            reason=reason,
+            cause=clip.failure.cause if clip.failure else "",
+            seconds=spent,
+        )
+
+    def _give_up(self, clip: Clip, failure: Failure) -> None:
+        clip.failure, clip.drop = failure, None
+        clip.fingerprints[failure.stage] = self._chain.fingerprints[failure.stage]
 
     def _from_store(self, key: str, row: Row) -> Clip:
         clip = self._store.get(key)
         if clip is None:
-            raise StageError("the clip is not in the store", where=key)
+            raise DatasetError("the clip is not in the store", where=key)
         if clip.fingerprints.get(INPUTS) != row.inputs:
             clip.fingerprints = {name: clip.fingerprints[name] for name in (INGEST, RECORDING)} | {INPUTS: row.inputs}
             clip.metrics = {}
         clip.pair = row.pair
         return clip
 
-    def _set_up(self, group: Group) -> None:
-        for stage in group.stages:
-            if stage.name not in self._ready:
-                try:
-                    stage.setup()
-                except VvtError:
-                    raise
-                except Exception as error:  # may be anybody's code; without it no clip can go on
-                    place = traceback.extract_tb(error.__traceback__)[-1]
-                    raise StageError(
-                        f"setup() failed: {type(error).__name__}: {error} ({place.filename}:{place.lineno})",
-                        where=stage.name,
-                        remedy="The run can be resumed once this is mended",
-                    ) from error
-                self._ready.add(stage.name)
+    def _set_up(self, stage: Stage) -> None:
+        if stage.name in self._ready:
+            return
+        try:
+            with self._box.recording(stage.name, "setup()", seconds=SETUP_SECONDS):
+                stage.setup()
+        except VvtError:
+            raise
+        except Exception as error:  # may be anybody's code; without it no clip can go on
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise StageError(
+                f"setup() failed: {type(error).__name__}: {error} ({place.filename}:{place.lineno})",
+                where=stage.name,
+                remedy="The run can be resumed once this is mended",
+            ) from error
+        self._ready.add(stage.name)
 
     def _run(self, stage: Stage, clip: Clip) -> bool:
-        fingerprint = self._chain.fingerprints[stage.name]
-        if clip.fingerprints.get(stage.name) != fingerprint:
+        if not self._chain.ran(stage.name, clip):
+            self._set_up(stage)
             started = time.perf_counter()
             try:
-                _process_checked(stage, clip)
+                with self._box.recording(stage.name, clip.key, seconds=stage.time_limit):
+                    _process_checked(stage, clip)
+            except OutageError:
+                raise
+            except MemoryError as error:
+                clip.failure = failure_of(stage.name, error, code="memory")
             except Exception as error:  # noqa: BLE001 - a stage may be anybody's code; one clip fails, no other notices
                 clip.failure = failure_of(stage.name, error)
             clip.seconds[stage.name] = time.perf_counter() - started
-            clip.fingerprints[stage.name] = fingerprint
+            clip.fingerprints[stage.name] = self._chain.fingerprints[stage.name]
         if clip.failure is None and clip.drop is None and isinstance(stage, Filter):
             clip.drop = stage.decide(clip.metrics)
         return clip.failure is None
-
-    def _lost_source(self, pair_id: str, error: Exception, code: str, started: float) -> Pulled:
-        self._sources.pop(pair_id, None)
-        failure = failure_of(INGEST, error, code=code)
-        return Pulled(pair_id=pair_id, finished=True, failure=failure, seconds=time.perf_counter() - started)
 
 
 def _process_checked(stage: Stage, clip: Clip) -> None:

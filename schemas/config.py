@@ -42,7 +42,35 @@ class RunConfig(_Section):
         None, ge=1, description="Workers per pool, at most; null: what the cluster's resources allow."
     )
     max_pending_clips: int | None = Field(None, ge=1, description="Clips waiting between stages; null: two a worker.")
-    max_pending_mb: int = Field(2048, ge=1, description="Compressed bytes waiting between stages, in MB.")
+    max_pending_mb: int = Field(
+        2048,
+        ge=1,
+        description="Compressed bytes waiting between stages, in MB; never more than a quarter of the object store.",
+    )
+    worker_memory_mb: int = Field(
+        8192,
+        ge=512,
+        description="Memory that a worker without a GPU may take, in MB, unless its `resources.memory_mb` say otherwise. "
+        "A stage that asks for more fails its clip, with code `memory`.",
+    )
+    max_failed_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="A stage that fails on more than this share of its clips, of 20 at least, stops the run: most likely "
+        "something is wrong with the stage. 1 never stops.",
+    )
+    outage_seconds: float = Field(
+        600.0,
+        ge=0,
+        description="How long to wait, trying again at growing intervals, for a full disk, a store or a server that is "
+        "away, before the run stops.",
+    )
+    drain_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="How long calls in flight may go on after SIGINT or SIGTERM. A second signal stops at once.",
+    )
     measure_all: bool = Field(
         False,
         description="Run every stage on clips that a filter has dropped too, to know all their metrics.",

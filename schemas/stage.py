@@ -55,6 +55,11 @@ class Stage(BaseModel):
 
     name: str = Field(default="", description="Name of the stage in the chain; the config's key.")
     resources: Resources = Field(default_factory=Resources, description="What one worker of this stage holds.")
+    time_limit: float = Field(
+        default=600.0,
+        gt=0,
+        description="Seconds that one clip may take. Beyond, its worker is ended, and the clip fails.",
+    )
 
     @model_validator(mode="after")
     def _named(self) -> Stage:
@@ -76,10 +81,10 @@ class Stage(BaseModel):
     def own_fingerprint(self, weights_sha256: Mapping[str, str] | None = None) -> str:
         """Hash of all that this stage's output depends on: class, version, fields, weights.
 
-        Bounds, name and resources are left out: they change no measured value. Code of a class from outside this
-        project is hashed too, since its author may not think of `version`.
+        Bounds, name, resources and the time limit are left out: they change no measured value. Code of a class from
+        outside this project is hashed too, since its author may not think of `version`.
         """
-        fields = self.model_dump(mode="json", exclude={"name", "resources", "bounds"})
+        fields = self.model_dump(mode="json", exclude={"name", "resources", "time_limit", "bounds"})
         kind = type(self)
         payload: dict[str, Any] = {
             "class": f"{kind.__module__}:{kind.__qualname__}",
