@@ -23,8 +23,8 @@ from pipelines.build import ray_cluster
 from pipelines.chain import INGEST, Chain
 from pipelines.engine import Engine
 from pipelines.jobs import ClipJob
-from pipelines.progress import Progress
 from pipelines.store import ClipStore
+from pipelines.tally import Tally
 from pipelines.worker import INPUTS, RECORDING, Row
 from schemas.clip import Clip, Source, Span
 from schemas.config import RunConfig
@@ -77,10 +77,10 @@ def run(stages: list[Stage], clips: int, folder: Path) -> tuple[float, float]:
         clip = make_clip(index, chain)
         store.put(clip)
         jobs.append(ClipJob(clip.key, Row(pair=clip.pair, recording="r", inputs="i"), 0))
-    progress = Progress(sources=0, clips=clips, every_seconds=1e9)
+    tally = Tally(sources=0, clips=clips)
     started = time.perf_counter()
-    Engine(chain, store, RunConfig(), observer=progress).run([], jobs)
-    return time.perf_counter() - started, sum(progress.stage_seconds.values())
+    Engine(chain, store, RunConfig(), observer=tally).run([], jobs)
+    return time.perf_counter() - started, sum(durations.seconds for durations in tally.stages.values())
 
 
 def empty_groups(count: int) -> list[Stage]:

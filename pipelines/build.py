@@ -24,12 +24,14 @@ from pipelines.chain import INGEST, Chain, check_weights, make_chain
 from pipelines.decisions import decide_all
 from pipelines.engine import Engine
 from pipelines.interruption import stop_requests
+from pipelines.observer import Observers
 from pipelines.pack import DATASET, INDEX, Packed, pack, packed_before, sample_meta
 from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
 from pipelines.report import write_report
 from pipelines.split import assign_splits
 from pipelines.store import ClipStore
+from pipelines.tally import Tally
 from schemas.config import BuildConfig, RunConfig
 from schemas.errors import ConfigError, DatasetError
 from schemas.tables import SCHEMA_VERSION, decisions_schema, index_schema
@@ -161,10 +163,11 @@ def ray_cluster(run: RunConfig) -> Iterator[None]:
 
 
 def _work(plan: Plan, chain: Chain, store: ClipStore, run: RunConfig) -> dict[str, float]:
-    progress = Progress(sources=len(plan.sources), clips=len(plan.clips), every_seconds=run.log_every_seconds)
+    tally = Tally(sources=len(plan.sources), clips=len(plan.clips))
+    progress = Progress(tally, every_seconds=run.log_every_seconds)
     with ray_cluster(run), progress, stop_requests() as stop:
-        Engine(chain, store, run, observer=progress).run(plan.sources, plan.clips, stop=stop)
-    return dict(progress.stage_seconds)
+        Engine(chain, store, run, observer=Observers([tally, progress])).run(plan.sources, plan.clips, stop=stop)
+    return {stage: durations.seconds for stage, durations in tally.stages.items()}
 
 
 def _write_dataset(

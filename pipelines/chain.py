@@ -107,10 +107,22 @@ class Chain:
                 groups.append(Group(index, (stage,), stage.resources))
         return tuple(groups)
 
+    @cached_property
+    def pools(self) -> dict[str, str]:
+        """Stage → name of the pool of workers that runs it: the first stage, ingest included, with equal resources."""
+        names: dict[Resources, str] = {}
+        kinds = {INGEST: self.ingest.resources} | {stage.name: stage.resources for stage in self.stages}
+        return {stage: names.setdefault(resources, stage) for stage, resources in kinds.items()}
+
     @property
     def filters(self) -> tuple[Filter, ...]:
         """The stages that measure."""
         return tuple(stage for stage in self.stages if isinstance(stage, Filter))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of all numbers that ingest and the filters measure."""
+        return (*Ingest.metrics, *(name for stage in self.filters for name in type(stage).metrics))
 
     def ran(self, stage: str, clip: Clip) -> bool:
         """Whether `stage`, as it is set now, has run on `clip`."""
