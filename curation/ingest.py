@@ -18,6 +18,7 @@ from media.encode import ClipEncoder, constant_rate
 from media.recording import DecodedFrame, Recording
 from schemas.clip import Clip, Drop, Span
 from schemas.errors import MediaError
+from schemas.limits import Limits
 from schemas.manifest import Pair
 from schemas.metrics import Metric
 from schemas.stage import Resources
@@ -98,6 +99,8 @@ class Ingest(BaseModel):
         "its worker is ended and the recording fails.",
     )
 
+    limits: Limits = Field(default_factory=Limits, description="How far a recording is trusted; docs/security.md.")
+
     @model_validator(mode="after")
     def _can_divide(self) -> Ingest:
         if self.max_seconds < 2 * self.min_seconds:
@@ -114,7 +117,7 @@ class Ingest(BaseModel):
         payload: dict[str, object] = {
             "class": f"{type(self).__module__}:{type(self).__qualname__}",
             "version": self.version,
-            "fields": self.model_dump(mode="json", exclude={"threads", "device", "resources", "time_limit"}),
+            "fields": self.model_dump(mode="json", exclude={"threads", "device", "resources", "time_limit", "limits"}),
         }
         if self.detector == "transnetv2":
             payload["weights"] = weights.sha256("transnetv2")
@@ -134,7 +137,11 @@ class Ingest(BaseModel):
             MediaError: the recording is hopeless, or has no frame between `start` and `end`.
         """
         with Recording(
-            recording_url or pair.video, start=pair.start, end=pair.end, max_short_side=self.max_short_side
+            recording_url or pair.video,
+            start=pair.start,
+            end=pair.end,
+            max_short_side=self.max_short_side,
+            limits=self.limits,
         ) as recording:
             yield from _Pass(self, pair, recording).run()
 

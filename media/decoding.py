@@ -32,19 +32,23 @@ def packets(recording: Input) -> Iterator[Packet]:
     """Packets of the shown stream, in decoding order.
 
     Raises:
-        MediaError: unreadable, where the storage fails. Damaged data is skipped.
+        MediaError: unreadable, where the storage fails; stalled. Damaged data is skipped.
 
     """
     import av
 
     bad = 0
+    recording.watch.progress()
     while bad < BAD_READS:
         try:
             for packet in recording.container.demux(recording.stream):
                 bad = 0
                 if packet.size:  # the empty one at the end would flush the decoder; damaged files lack it
                     yield packet
-        except av.error.InvalidDataError:
+                recording.watch.progress()  # now, so that the time between two calls does not count
+        except MediaError:
+            raise
+        except av.error.FFmpegError:  # damaged data; what the storage raises is no FFmpegError
             bad += 1
         except Exception as error:  # every file system has error types of its own
             raise MediaError(f"reading failed: {error}", code="unreadable", where=recording.url) from error
@@ -60,15 +64,20 @@ def decode(recording: Input, source: Iterable[Packet] | None = None) -> Iterator
         source: packets of it, from a key frame on; None: all that are left to read.
 
     Raises:
-        MediaError: unreadable.
+        MediaError: unreadable, stalled.
 
     """
     recording.stream.codec_context.thread_count = DECODER_THREADS
     sizes = _Sizes()
+    barren = 0
     for packet in packets(recording) if source is None else source:
         sizes.note(packet)
+        barren += 1
         for frame in decode_packet(recording, packet):
+            barren = 0
             yield Decoded(frame, sizes.of(frame))
+        if barren > recording.limits.max_stalled_packets:
+            raise recording.watch.stalled(f"{barren:,} packets in a row were read", "max_stalled_packets")
     for frame in decode_packet(recording, None):
         yield Decoded(frame, sizes.of(frame))
 

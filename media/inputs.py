@@ -7,13 +7,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from media.watch import Watch
 from schemas.errors import MediaError
+from schemas.limits import Limits
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
 _PLAYLISTS = {"hls", "concat", "dash", "sdp", "rtsp", "imf"}
+DEFAULT_LIMITS = Limits()
+_MANY_STREAMS = 1000  # where FFmpeg itself stops; below, they are opened and counted
 _FORMATS_WITH_CLOCK_JUMPS = {"mpegts", "mpeg", "flv", "live_flv", "rtp_mpegts"}
 
 
@@ -22,21 +26,26 @@ class Input:
 
     Args:
         video: path or fsspec URL of a video file, or its bytes.
+        limits: what opening and reading it may cost.
 
     Raises:
-        MediaError: missing, empty, not_media, no_video, unreadable.
+        MediaError: missing, empty, not_media, no_video, unreadable, too_large, too_many_streams, stalled.
 
     """
 
     container: InputContainer
     stream: VideoStream
 
-    def __init__(self, video: str | Path | bytes) -> None:
+    def __init__(self, video: str | Path | bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self.url = f"<{len(video)} bytes>" if isinstance(video, bytes) else str(video)
-        self.size_bytes, self._file = _open_bytes(video)
+        self.limits = limits
+        self.size_bytes, file = _open_bytes(video)
+        self._file = self.watch = Watch(file, url=self.url, limits=limits)
         try:
-            self.container = _open_container(self.url, self._file)
+            self.container = _open_container(self.url, self._file, limits)
+            self._check_streams()
             self.stream = self._shown_stream()
+            self._limit_decoder()
         except BaseException:
             self.close()
             raise
@@ -71,6 +80,16 @@ class Input:
     ) -> None:
         self.close()
 
+    def _check_streams(self) -> None:
+        if (count := len(self.container.streams)) > self.limits.max_streams:
+            raise MediaError(
+                f"it has {count} streams",
+                code="too_many_streams",
+                where=self.url,
+                allowed=f"{self.limits.max_streams}",
+                remedy="Copy those that are needed to a file of their own, or raise `ingest.limits.max_streams`",
+            )
+
     def _shown_stream(self) -> VideoStream:
         import av
 
@@ -89,6 +108,19 @@ class Input:
             )
         best = self.container.streams.best("video")
         return best if best in candidates else candidates[0]
+
+    def _limit_decoder(self) -> None:
+        width, height = self.stream.width, self.stream.height
+        if width * height > self.limits.max_pixels:
+            raise MediaError(
+                f"its pictures have {width}×{height} pixels",
+                code="too_large",
+                where=self.url,
+                allowed=f"{self.limits.max_pixels:,} pixels",
+                remedy="If it is sound, raise `ingest.limits.max_pixels`",
+            )
+        # Pictures may be larger than the container says, and grow on the way: the decoder refuses them one by one.
+        self.stream.codec_context.options = {"max_pixels": str(self.limits.max_pixels)}
 
 
 def _open_bytes(video: str | Path | bytes) -> tuple[int | None, Any]:
@@ -126,11 +158,19 @@ def _checked_size(file: Any, url: str) -> tuple[int | None, Any]:
     return size, file
 
 
-def _open_container(url: str, file: Any) -> InputContainer:
+def _open_container(url: str, file: Watch, limits: Limits) -> InputContainer:
     import av
 
+    options = {"max_pixels": str(limits.max_pixels), "max_streams": str(max(_MANY_STREAMS, limits.max_streams + 1))}
     try:
-        container = av.open(file, "r", metadata_errors="ignore", buffer_size=1 << 18, io_open=_refuse)
+        container = av.open(
+            file, "r", metadata_errors="ignore", buffer_size=1 << 18, io_open=_refuse,
+            options=options, timeout=(limits.max_stalled_seconds, None),
+        )  # fmt: skip
+    except MediaError:
+        raise
+    except av.error.ExitError as error:  # FFmpeg asked whether to go on, in the middle of probing
+        raise file.stalled(f"{limits.max_stalled_seconds:g} s went by", "max_stalled_seconds") from error
     except (av.error.FFmpegError, ValueError, _AnotherFile) as error:
         if _begins_as_mp4(file):
             raise MediaError(
@@ -168,6 +208,7 @@ def _refuse(url: str, *_: object) -> Any:
     raise _AnotherFile(url)
 
 
-def _begins_as_mp4(file: Any) -> bool:
+def _begins_as_mp4(file: Watch) -> bool:
+    file.progress()
     file.seek(0)
     return file.read(12)[4:8] == b"ftyp"

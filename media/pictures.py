@@ -92,7 +92,14 @@ class PictureFilter:
         self._pushed = 0
 
     def push(self, frame: VideoFrame, tag: Any) -> list[tuple[VideoFrame, Any]]:
-        """Pictures that are ready after `frame` came in, in order, each with the tag it came in with."""
+        """Pictures that are ready after `frame` came in, in order, each with the tag it came in with.
+
+        Raises:
+            MediaError: undecodable, where FFmpeg cannot convert such a picture.
+
+        """
+        import av
+
         self._deinterlace |= frame.interlaced_frame
         if frame.rotation != self._rotation:
             self._rotation, self._orientation = frame.rotation, orientation(frame)
@@ -107,8 +114,11 @@ class PictureFilter:
         # The graph only wants rising numbers; the true timestamps travel in the tag.
         frame.pts, frame.time_base = self._pushed, Fraction(1, 1000)
         self._pushed += 1
-        self._graph.vpush(frame)
-        return done + self._pull()
+        try:
+            self._graph.vpush(frame)
+            return done + self._pull()
+        except av.error.FFmpegError as error:
+            raise _inconvertible(look, error) from error
 
     def flush(self) -> list[tuple[VideoFrame, Any]]:
         """The pictures still held back by the deinterlacer; a new one starts with the next picture."""
@@ -150,10 +160,7 @@ class PictureFilter:
         try:
             graph.configure(auto_buffer=False)
         except av.error.FFmpegError as error:
-            raise MediaError(
-                f"pictures of {look.width}×{look.height} {look.pixel_format} cannot be converted: {error}",
-                code="undecodable",
-            ) from error
+            raise _inconvertible(look, error) from error
         return graph
 
     def _steps(self, look: _Look) -> list[str]:
@@ -218,6 +225,12 @@ class _Look:
             f"video_size={self.width}x{self.height}:pix_fmt={self.pixel_format}:time_base=1/1000:"
             f"colorspace={matrix}:range={colour_range}"
         )
+
+
+def _inconvertible(look: _Look, error: Exception) -> MediaError:
+    return MediaError(
+        f"pictures of {look.width}×{look.height} {look.pixel_format} cannot be converted: {error}", code="undecodable"
+    )
 
 
 def _scale(width: int, height: int, look: _Look) -> str:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Self
 
 from media.clock import LONGEST_HOLD, Clock
 from media.decoding import Decoded, decode
-from media.inputs import Input
+from media.inputs import DEFAULT_LIMITS, Input
 from media.pictures import PictureFilter, fitted_size
 from media.probing import probe_input
 from media.skipping import skip_to
+from schemas.errors import MediaError
+from schemas.limits import Limits
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -54,6 +56,7 @@ class Recording:
         start: seconds after the first frame; earlier frames are counted, not yielded.
         end: seconds after the first frame; frames from there on are not yielded.
         max_short_side: pictures are scaled down so that their shorter side is at most this, in pixels.
+        limits: what opening and reading it may cost.
 
     Attributes:
         source: what the recording is.
@@ -62,7 +65,7 @@ class Recording:
         height: of the pictures, in pixels.
 
     Raises:
-        MediaError: as `media.probe`; while iterating: unreadable, where the storage fails.
+        MediaError: as `media.probe`; while iterating: unreadable, where the storage fails; stalled; too_long.
 
     """
 
@@ -73,11 +76,12 @@ class Recording:
         start: float | None = None,
         end: float | None = None,
         max_short_side: int | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        with Input(video) as trial:  # probing reads ahead; a fresh input needs no seek back
+        with Input(video, limits=limits) as trial:  # probing reads ahead; a fresh input needs no seek back
             self.source = probe_input(trial)
-        self._video, self._start, self._end = video, start, end
-        self._input = Input(video)
+        self._video, self._start, self._end, self._limits = video, start, end, limits
+        self._input = Input(video, limits=limits)
         stream = self._input.stream
         self.time_base = Fraction(stream.time_base or Fraction(1, 90000))
         self.width, self.height = fitted_size(self.source.width, self.source.height, max_short_side)
@@ -116,13 +120,24 @@ class Recording:
         """Frames between `start` and `end`, with their index and repaired timestamp."""
         start = 0 if self._start is None else self._ticks(self._start)
         end = None if self._end is None else self._ticks(self._end)
+        longest = self._ticks(self._limits.max_hours * 3600)
         first_index, origin, frames = self._from(start)
         for index, (pts, decoded) in enumerate(self._timed(frames), first_index):
             origin = pts if origin is None else origin
             if end is not None and pts - origin >= end:
                 return
+            if pts - origin > longest:
+                raise self._too_long()
             if pts - origin >= start:
                 yield index, pts, decoded
+
+    def _too_long(self) -> MediaError:
+        return MediaError(
+            f"it goes on for more than {self._limits.max_hours:g} hours",
+            code="too_long",
+            where=self.source.url,
+            remedy="Give the row an `end`, divide the recording, or raise `ingest.limits.max_hours`",
+        )
 
     def _ticks(self, seconds: float) -> int:
         """The first timestamp at or after `seconds`, which 0.4 as a float must not miss."""
@@ -137,7 +152,7 @@ class Recording:
                 whole = (frame for frame in decoded if (frame.frame.pts or 0) >= resumption.first_pts)
                 return resumption.first_index, resumption.origin, whole
             self._input.close()
-            self._input = Input(self._video)
+            self._input = Input(self._video, limits=self._limits)
         return 0, None, decode(self._input)
 
     def _timed(self, frames: Iterator[Decoded]) -> Iterator[tuple[int, Decoded]]:

@@ -65,6 +65,10 @@ MEDIA_ERROR_CODES = {
     "truncated": "the container announces more than the file holds, and nothing of it decodes",
     "unreadable": "the storage refuses or breaks off",
     "unsupported": "the chosen backend cannot read this",
+    "too_large": "a picture has more pixels than the limits allow",
+    "too_long": "the recording lasts longer than the limits allow",
+    "too_many_streams": "the container holds more streams than the limits allow",
+    "stalled": "much was read, or for long, without a frame coming of it",
 }
 
 
