@@ -46,7 +46,7 @@ class Outcome:
         next_stage: where it goes on; None once it is stored for good.
         bytes: its size, where it goes on.
         verdict, reason: "kept", "dropped" or "failed", and why, by `stage.metric` or `stage: code`.
-        cause: of a failure, in words.
+        cause, traceback: of a failure.
         seconds: how long each stage took that ran.
         outage: what is away outside, if the call came to nothing for that; the clip is as it was.
         lost: the stored file is damaged, and was removed.
@@ -60,6 +60,7 @@ class Outcome:
     verdict: str = "pending"
     reason: str = ""
     cause: str = ""
+    traceback: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     outage: str = ""
     lost: bool = False
@@ -278,6 +279,7 @@ class Worker:
             verdict=verdict,
             reason=reason,
             cause=clip.failure.cause if clip.failure else "",
+            traceback=clip.failure.traceback if clip.failure else "",
             seconds=spent,
         )
 
