@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-_PLAYLISTS = {"hls", "concat", "dash", "sdp", "rtsp", "imf"}
 DEFAULT_LIMITS = Limits()
 _MANY_STREAMS = 1000  # where FFmpeg itself stops; below, they are opened and counted
 _FORMATS_WITH_CLOCK_JUMPS = {"mpegts", "mpeg", "flv", "live_flv", "rtp_mpegts"}
@@ -161,7 +160,12 @@ def _checked_size(file: Any, url: str) -> tuple[int | None, Any]:
 def _open_container(url: str, file: Watch, limits: Limits) -> InputContainer:
     import av
 
-    options = {"max_pixels": str(limits.max_pixels), "max_streams": str(max(_MANY_STREAMS, limits.max_streams + 1))}
+    options = {
+        "format_whitelist": ",".join(limits.containers),
+        "protocol_whitelist": "none",  # session descriptions would have FFmpeg open sockets of its own
+        "max_pixels": str(limits.max_pixels),
+        "max_streams": str(max(_MANY_STREAMS, limits.max_streams + 1)),
+    }
     try:
         container = av.open(
             file, "r", metadata_errors="ignore", buffer_size=1 << 18, io_open=_refuse,
@@ -180,22 +184,13 @@ def _open_container(url: str, file: Watch, limits: Limits) -> InputContainer:
                 remedy="Fetch or record it again",
             ) from error
         raise MediaError(
-            f"no video container that FFmpeg knows ({type(error).__name__})",
+            f"this is no recording in a container that may be opened ({type(error).__name__})",
             code="not_media",
             where=url,
-            allowed="any container that FFmpeg reads",
+            allowed=f"{', '.join(limits.containers)} (`ingest.limits.containers`)",
         ) from error
     except Exception as error:  # raised by the file object: every file system has error types of its own
         raise MediaError(f"reading failed: {error}", code="unreadable", where=url) from error
-    names = set(container.format.name.split(","))
-    if names & _PLAYLISTS or container.format.name.endswith("_pipe") or "image2" in names:
-        container.close()
-        raise MediaError(
-            f"this is a still image or a playlist ({container.format.name}), not a recording",
-            code="not_media",
-            where=url,
-            allowed="a video file",
-        )
     return container
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 WORTH_SKIPPING = 2
 """Seconds before `start` from which on they are passed over undecoded, where that can be done exactly."""
 
+LONGEST_SIDE = 16384
+"""Pixels; x264 encodes no longer side."""
+
 
 @dataclass(frozen=True, eq=False)
 class DecodedFrame:
@@ -80,11 +83,18 @@ class Recording:
     ) -> None:
         with Input(video, limits=limits) as trial:  # probing reads ahead; a fresh input needs no seek back
             self.source = probe_input(trial)
+        self.width, self.height = fitted_size(self.source.width, self.source.height, max_short_side)
+        if max(self.width, self.height) > LONGEST_SIDE:
+            raise MediaError(
+                f"its pictures would be {self.width}×{self.height}",
+                code="too_large",
+                where=self.source.url,
+                allowed=f"sides of {LONGEST_SIDE} pixels, once scaled down",
+            )
         self._video, self._start, self._end, self._limits = video, start, end, limits
         self._input = Input(video, limits=limits)
         stream = self._input.stream
         self.time_base = Fraction(stream.time_base or Fraction(1, 90000))
-        self.width, self.height = fitted_size(self.source.width, self.source.height, max_short_side)
         self._filter = PictureFilter(width=self.width, height=self.height, pixel_aspect=stream.sample_aspect_ratio)
         self._frames = self._pictures()
 

@@ -24,7 +24,7 @@ class Watch:
     """
 
     def __init__(self, file: Any, *, url: str, limits: Limits) -> None:
-        self._file, self._url, self._limits = file, url, limits
+        self._file, self.name, self._limits = file, url, limits
         self.seekable = file.seekable
         self.close = file.close
         self.tell = file.tell
@@ -55,25 +55,28 @@ class Watch:
         if self._given_up:
             return b""
         try:
-            self._check()
-            data: bytes = self._file.read(size)
+            data = self._read(size)
         except BaseException:
             self._given_up = True
             raise
         self._bytes += len(data)
-        return data[:size]  # PyAV would copy more than was asked for past the end of its buffer
+        return data
 
-    def _check(self) -> None:
+    def _read(self, size: int) -> bytes:
         if self._bytes > self._limits.max_stalled_mb << 20:
             raise self.stalled(f"{self._limits.max_stalled_mb} MB were read", "max_stalled_mb")
         if time.monotonic() - self._since > self._limits.max_stalled_seconds:
             raise self.stalled(f"{self._limits.max_stalled_seconds:g} s went by", "max_stalled_seconds")
+        data: bytes = self._file.read(size)
+        if len(data) > size:  # PyAV would copy all of it, past the end of its buffer
+            raise OSError(f"the storage gave {len(data)} bytes where {size} were asked for")
+        return data
 
     def stalled(self, what: str, limit: str) -> MediaError:
         """The error that `limit` was passed."""
         return MediaError(
             f"{what} and no video came of it: most of this is damaged, or no recording",
             code="stalled",
-            where=self._url,
+            where=self.name,
             remedy=f"If it is sound, raise `ingest.limits.{limit}`",
         )

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+CONTAINERS = (
+    "mp4", "matroska", "mpegts", "mpeg", "flv", "live_flv", "kux", "avi", "asf", "ogg", "rm", "mxf", "gxf", "nut",
+    "ivf", "dv", "wtv", "dhav", "h264", "hevc", "obu", "av1", "m4v", "mpegvideo", "yuv4mpegpipe", "gif", "apng",
+    "mp3", "aac", "wav", "flac",  # sound alone: opened, so that the error can say so
+)  # fmt: skip
+
 
 class Limits(BaseModel):
     """Limits on one recording. Beyond one of them reading ends with a `MediaError` that names it.
@@ -13,6 +19,11 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    containers: tuple[str, ...] = Field(
+        default=CONTAINERS,
+        description="Container formats that may be opened, by FFmpeg's names. Leave out playlists and session "
+        "descriptions, which have FFmpeg open other files and addresses.",
+    )
     max_pixels: int = Field(
         default=8192 * 4320,
         ge=16,
