@@ -48,6 +48,8 @@ def packets(recording: Input) -> Iterator[Packet]:
                 recording.watch.progress()  # now, so that the time between two calls does not count
         except MediaError:
             raise
+        except IndexError:  # PyAV 18, when all is read and streams have appeared on the way (sound that set in late)
+            return
         except av.error.FFmpegError:  # damaged data; what the storage raises is no FFmpegError
             bad += 1
         except Exception as error:  # every file system has error types of its own

@@ -20,6 +20,8 @@ from schemas.conditions import Contact, Hands, PersonTrack, Pose, check_array
 from schemas.errors import ArtifactError
 
 Decoded = Any
+NPZ_MAX_BYTES = 4 << 30
+"""Arrays of one member, unpacked: 500 frames of labels in 4K."""
 _NPZ_LOCK = threading.Lock()  # numpy reads headers by `ast`, which in Python 3.11 fails now and then among threads
 
 
@@ -54,8 +56,16 @@ def encode_npz(**arrays: np.ndarray) -> bytes:
 
 
 def decode_npz(data: bytes) -> dict[str, np.ndarray]:
-    """Arrays of an npz, never unpickling anything."""
+    """Arrays of an npz, never unpickling anything.
+
+    Raises:
+        ArtifactError: they would take more than `NPZ_MAX_BYTES`.
+
+    """
     with _NPZ_LOCK, np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        size = sum(member.file_size for member in arrays.zip.infolist())
+        if size > NPZ_MAX_BYTES:  # a few MB of zip can hold terabytes of zeros
+            raise ArtifactError(f"the arrays take {size:,} bytes", allowed=f"{NPZ_MAX_BYTES:,} bytes")
         return {name: arrays[name] for name in arrays.files}
 
 
@@ -70,10 +80,10 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def decode_png(data: bytes) -> np.ndarray:
-    """(H, W, 3) or (H, W) uint8, as `encode_png` took it (masks as 0 and 255)."""
+    """(H, W, 3) or (H, W) uint8, as `encode_png` took it (masks as 0 and 255). Pillow refuses 180 megapixels."""
     from PIL import Image
 
-    return np.asarray(Image.open(io.BytesIO(data)))
+    return np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
 
 
 def encode_mask_video(mask: np.ndarray) -> bytes:

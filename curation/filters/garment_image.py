@@ -14,6 +14,9 @@ from schemas.clip import Clip
 from schemas.metrics import Metric
 from schemas.stage import Filter
 
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000")
+"""What Pillow may open. For EPS it would run Ghostscript, and the rest are formats of games and scanners."""
+
 
 class GarmentImage(Filter):
     """Loads the pair's garment image into the artifact `garment`, as upright 8-bit RGB on white.
@@ -95,7 +98,7 @@ def decode_image(data: bytes, *, max_pixels: int, max_side: int) -> NDArray[np.u
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 return None
             upright = _to_rgb(ImageOps.exif_transpose(image))
