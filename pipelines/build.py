@@ -2,73 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 
 from curation.manifest import Manifest, read_manifest
 from pipelines import urls
-from pipelines.card import dataset_card, dataset_json
 from pipelines.chain import INGEST, Chain, check_weights, make_chain
-from pipelines.decisions import decide_all
+from pipelines.dataset import CONFIG, Counts, write_dataset
 from pipelines.engine import Engine
 from pipelines.interruption import stop_requests
-from pipelines.observer import Observers
-from pipelines.pack import DATASET, INDEX, Packed, pack, packed_before, sample_meta
+from pipelines.lock import DriverLock
+from pipelines.lookahead import in_order
 from pipelines.plan import Plan, make_plan
-from pipelines.progress import Progress
-from pipelines.report import write_report
-from pipelines.split import assign_splits
+from pipelines.profile import Profile, make_profile
 from pipelines.store import ClipStore
-from pipelines.tally import Tally
+from pipelines.watch import Watch
 from schemas.config import BuildConfig, RunConfig
 from schemas.errors import ConfigError, DatasetError
-from schemas.tables import SCHEMA_VERSION, decisions_schema, index_schema
-
-DECISIONS, CARD, CONFIG = "decisions.parquet", "README.md", "config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class Summary(Counts):
     """What a build or a replay came to.
 
-    `drops` and `failures` count clips (and failed recordings) by reason; `unfinished` clips pass the bounds of now,
-    but stages have not run on them, counted by the first of them in `waiting`; `stage_seconds` is what this run
-    spent, by stage; `unchanged` says that the dataset was there already, as it would have been written.
+    `profile` says where the time of the engine went, if it had work; `unchanged` that the dataset was there already,
+    as it would have been written.
     """
 
     output: str
-    kept: Counter[str] = field(default_factory=Counter)
-    drops: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-    waiting: Counter[str] = field(default_factory=Counter)
     recordings: int = 0
     recordings_read: int = 0
     shards: int = 0
     unchanged: bool = False
     seconds: float = 0.0
-    stage_seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def unfinished(self) -> int:
-        """Clips that have no verdict yet."""
-        return self.waiting.total()
-
-    @property
-    def seen(self) -> int:
-        """All clips and failed recordings."""
-        return self.kept.total() + self.drops.total() + self.failures.total() + self.unfinished
+    profile: Profile | None = None
 
 
 def build(config: BuildConfig) -> Summary:
@@ -76,6 +51,7 @@ def build(config: BuildConfig) -> Summary:
 
     Raises:
         VvtError: the manifest, the config or the weights are not right; nothing was started.
+        LockedError: another driver is at work in the output or the clip store.
 
     """
     started = time.monotonic()
@@ -86,13 +62,13 @@ def build(config: BuildConfig) -> Summary:
     urls.check_writable(config.output)
     urls.check_writable(config.work_url)
     store = ClipStore(config.work_url)
-    plan = make_plan(manifest.pairs, chain, store, retry_failed=config.run.retry_failed)
-    for key in plan.outdated:
-        store.delete(key)
-    spent: dict[str, float] = {}
-    if plan.sources or plan.clips:
-        spent = _work(plan, chain, store, config.run)
-    return _write_dataset(config, chain, manifest, store, started=started, plan=plan, spent=spent)
+    with DriverLock(config.output, config.work_url) as lock, Watch(config, lock) as watch:
+        plan = make_plan(manifest.pairs, chain, store, retry_failed=config.run.retry_failed, remember=True)
+        for _ in in_order(store.delete, plan.outdated):
+            pass
+        profile = _work(plan, chain, store, config.run, watch) if plan.sources or plan.clips else None
+        watch.writing()
+        return _write_dataset(config, chain, manifest, store, started=started, plan=plan, profile=profile)
 
 
 def replay(config: BuildConfig) -> Summary:
@@ -108,20 +84,22 @@ def replay(config: BuildConfig) -> Summary:
     manifest = read_manifest(config.manifest)
     urls.check_writable(config.output)
     store = ClipStore(config.work_url)
-    ledgers = [ledger for pair in manifest.pairs if (ledger := store.ledger(pair.pair_id))]
-    if any(ledger.fingerprint != chain.fingerprints[INGEST] for ledger in ledgers):
+    ledgers = in_order(store.ledger, (pair.pair_id for pair in manifest.pairs))
+    cut_by = {ledger.fingerprint for ledger in ledgers if ledger}
+    if cut_by - {chain.fingerprints[INGEST]}:
         raise ConfigError(
             "`ingest` differs from what these clips were cut with",
             where="ingest",
             remedy="A replay decides, it cuts nothing: run `vvt build`",
         )
-    if not ledgers:
+    if not cut_by:
         raise DatasetError(
             "no recording of this manifest was ever built here",
             where=store.url,
             remedy="Run `vvt build` first",
         )
-    return _write_dataset(config, chain, manifest, store, started=started)
+    with DriverLock(config.output, config.work_url):
+        return _write_dataset(config, chain, manifest, store, started=started)
 
 
 def stored_config(output: str) -> dict[str, Any]:
@@ -162,12 +140,10 @@ def ray_cluster(run: RunConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-def _work(plan: Plan, chain: Chain, store: ClipStore, run: RunConfig) -> dict[str, float]:
-    tally = Tally(sources=len(plan.sources), clips=len(plan.clips))
-    progress = Progress(tally, every_seconds=run.log_every_seconds)
-    with ray_cluster(run), progress, stop_requests() as stop:
-        Engine(chain, store, run, observer=Observers([tally, progress])).run(plan.sources, plan.clips, stop=stop)
-    return {stage: durations.seconds for stage, durations in tally.stages.items()}
+def _work(plan: Plan, chain: Chain, store: ClipStore, run: RunConfig, watch: Watch) -> Profile:
+    with ray_cluster(run), watch.engine(plan) as observer, stop_requests() as stop:
+        Engine(chain, store, run, observer=observer).run(plan.sources, plan.clips, stop=stop)
+    return make_profile(watch.tally, chain, driver_seconds=watch.driver_seconds)
 
 
 def _write_dataset(
@@ -178,94 +154,19 @@ def _write_dataset(
     *,
     started: float,
     plan: Plan | None = None,
-    spent: dict[str, float] | None = None,
+    profile: Profile | None = None,
 ) -> Summary:
-    splits = assign_splits(manifest, config.split)
-    rows: list[dict[str, Any]] = []
-    waiting: Counter[str] = Counter()
-    drops: Counter[str] = Counter()
-    failures: Counter[str] = Counter()
-    keys: dict[str, str] = {}
-    for verdict, row in decide_all(manifest.pairs, chain, store):
-        row["video"] = manifest.as_written(row["video"])
-        rows.append(row)
-        if verdict == "kept":
-            keys[row["key"]] = splits[row["pair_id"]]
-        elif verdict == "dropped":
-            drops[f"{row['stage']}.{row['metric']}"] += 1
-        elif verdict == "failed":
-            failures[f"{row['stage']}: {row['error_code']}"] += 1
-        else:
-            waiting[row["stage"]] += 1
-    metrics = {name for row in rows for name in row["metrics"]}
-    stages = [INGEST, *(stage.name for stage in chain.stages)]
-    contents = _contents_hash(store, keys, config, stages=stages, manifest=manifest)
-    before = urls.read(urls.join(config.output, DATASET))
-    _write_parquet(urls.join(config.output, DECISIONS), rows, decisions_schema(metrics))
-    reused = packed_before(config.output, contents)
-    packed = reused or _repack(store, keys, config, manifest, stages=stages, metrics=metrics)
-    described = dataset_json(config, chain, packed, contents=contents, drops=drops, failures=failures, seen=len(rows))
-    after = json.dumps(described, indent=2).encode()
-    urls.write_whole(urls.join(config.output, CARD), dataset_card(described, manifest).encode())
-    urls.write_whole(urls.join(config.output, DATASET), after)
-    write_report(config.output, described, rows, chain=chain)
-    urls.write_whole(urls.join(config.output, CONFIG), config.model_dump_json(indent=2).encode())
+    written = write_dataset(config, chain, manifest, store)
     return Summary(
+        **vars(written.counts),
         output=config.output,
-        kept=Counter(keys.values()),
-        drops=drops,
-        failures=failures,
-        waiting=waiting,
         recordings=len(manifest.pairs),
         recordings_read=len(plan.sources) if plan else 0,
-        shards=len(packed.shards),
-        unchanged=reused is not None and before == after and not (plan and (plan.sources or plan.clips)),
+        shards=written.shards,
+        unchanged=written.unchanged and not (plan and (plan.sources or plan.clips)),
         seconds=time.monotonic() - started,
-        stage_seconds=spent or {},
+        profile=profile,
     )
-
-
-def _contents_hash(
-    store: ClipStore, keys: dict[str, str], config: BuildConfig, *, stages: list[str], manifest: Manifest
-) -> str:
-    """Hash of all that the shards follow from, cheaper than writing them."""
-    digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, config.name, config.shards.model_dump(mode="json")]).encode())
-    for key, split in sorted(keys.items()):
-        record = store.record(key)
-        assert record is not None  # it was decided on a moment ago
-        digest.update(
-            f"{split} {sample_meta(record, stages=stages, as_written=manifest.as_written).model_dump_json()}\n".encode()
-        )
-    return digest.hexdigest()
-
-
-def _repack(
-    store: ClipStore,
-    keys: dict[str, str],
-    config: BuildConfig,
-    manifest: Manifest,
-    *,
-    stages: list[str],
-    metrics: set[str],
-) -> Packed:
-    fs, path = urls.filesystem(config.output)
-    if fs.exists(f"{path}/{DATASET}"):
-        fs.rm_file(f"{path}/{DATASET}")  # without it the folder is no dataset, until the last byte is written
-    packed = pack(
-        store, keys, output=config.output, config=config.shards, stages=stages, as_written=manifest.as_written
-    )
-    wanted = {shard.name for shard in packed.shards}
-    if fs.isdir(f"{path}/shards"):
-        for name in fs.ls(f"{path}/shards", detail=False):
-            if f"shards/{name.rpartition('/')[2]}" not in wanted:
-                fs.rm_file(name)
-    _write_parquet(urls.join(config.output, INDEX), packed.rows, index_schema(metrics))
-    return packed
-
-
-def _write_parquet(url: str, rows: Any, schema: pa.Schema) -> None:
-    with urls.open_whole(url) as stream:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), stream, compression="zstd")
 
 
 def _with_absolute_urls(config: BuildConfig) -> BuildConfig:

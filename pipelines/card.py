@@ -9,7 +9,7 @@ from typing import Any
 
 from curation.manifest import Manifest
 from pipelines.chain import INGEST_GIVES, Chain
-from pipelines.pack import Packed
+from pipelines.pack import Packed, SplitTotals
 from schemas.artifacts import ARTIFACTS
 from schemas.config import BuildConfig
 from schemas.tables import META_MEMBER, SCHEMA_VERSION
@@ -31,10 +31,10 @@ def dataset_json(
         "name": config.name,
         "contents": contents,
         "code_version": code_version(),
-        "splits": _splits(packed),
+        "splits": {split: _totals(totals) for split, totals in packed.splits.items()},
         "clips": {
             "seen": seen,
-            "kept": len(packed.rows),
+            "kept": packed.samples,
             "dropped": dict(sorted(drops.items(), key=_most)),
             "failed": dict(sorted(failures.items(), key=_most)),
         },
@@ -67,18 +67,8 @@ def code_version() -> str:
         return "unknown"
 
 
-def _splits(packed: Packed) -> dict[str, dict[str, Any]]:
-    splits: dict[str, dict[str, Any]] = {}
-    for split in ("train", "test"):
-        rows = [row for row in packed.rows if row["split"] == split]
-        splits[split] = {
-            "samples": len(rows),
-            "frames": sum(row["frames"] for row in rows),
-            "interactive_frames": sum(row["interactive_frames"] for row in rows),
-            "actions": sum(len(row["actions"]) for row in rows),
-            "hours": round(sum(row["frames"] / row["fps"] for row in rows) / 3600, 4),
-        }
-    return splits
+def _totals(totals: SplitTotals) -> dict[str, Any]:
+    return {**asdict(totals), "hours": round(totals.hours, 4)}
 
 
 def _models(chain: Chain) -> list[dict[str, str]]:

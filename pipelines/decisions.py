@@ -3,39 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pipelines.chain import INGEST, Chain
-from pipelines.store import ClipStore, Ledger
+from pipelines.lookahead import in_order
+from pipelines.store import ClipStore
 from pipelines.worker import verdict_of
-from schemas.clip import Clip
+from schemas.clip import Clip, Failure
 from schemas.manifest import Pair
 
 
-def decide_all(pairs: Iterable[Pair], chain: Chain, store: ClipStore) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(verdict, row) of every clip of `pairs`, under the bounds of `chain`, and of recordings that gave none."""
-    for pair in sorted(pairs, key=lambda pair: pair.pair_id):
-        ledger = store.ledger(pair.pair_id)
-        rows = [*_clip_rows(ledger, chain, store)] if ledger else []
-        yield from sorted(rows, key=lambda row: str(row[1]["key"]))
-        if ledger and ledger.failure:
-            yield "failed", _failed_recording(ledger)
-        elif ledger and not rows:
-            yield "failed", _empty_recording(ledger)
-        elif ledger is None:
-            yield "unfinished", _unread_recording(pair)
+@dataclass(frozen=True)
+class Decision:
+    """One row of `decisions.parquet`.
+
+    Attributes:
+        verdict: "kept", "dropped", "failed" or "unfinished".
+        row: the columns; those that say nothing are left out.
+        clip: the record that was decided on, None where a recording gave no clip.
+
+    """
+
+    verdict: str
+    row: dict[str, Any]
+    clip: Clip | None = None
 
 
-def _clip_rows(ledger: Ledger, chain: Chain, store: ClipStore) -> Iterator[tuple[str, dict[str, Any]]]:
-    for clip in ledger.rejected:
-        yield "dropped", _row(clip, "dropped")
-    for key in ledger.keys:
-        clip_or_none = store.record(key)
-        if clip_or_none is not None:
-            yield _decided(clip_or_none, chain)
+def decide_all(pairs: Iterable[Pair], chain: Chain, store: ClipStore) -> Iterator[Decision]:
+    """Decide on every clip of `pairs`, under the bounds of `chain`, and on recordings that gave none.
+
+    In order of pair id and key. The store is read ahead of what is asked for, a pair at a time.
+    """
+    ordered = sorted(pairs, key=lambda pair: pair.pair_id)
+    for decisions in in_order(partial(_decide_pair, chain=chain, store=store), ordered):
+        yield from decisions
 
 
-def _decided(clip: Clip, chain: Chain) -> tuple[str, dict[str, Any]]:
+def _decide_pair(pair: Pair, *, chain: Chain, store: ClipStore) -> list[Decision]:
+    ledger = store.ledger(pair.pair_id)
+    if ledger is None:
+        words = "the recording was never read to its end: `vvt build` reads it"
+        return [_of_recording(pair, "unfinished", words=words)]
+    records = store.records(pair.pair_id, remember=True) if ledger.keys else {}
+    decisions = [Decision("dropped", _row(clip, "dropped"), clip) for clip in ledger.rejected]
+    decisions += [_decided(key, records.get(key), ledger.pair, chain) for key in ledger.keys]
+    decisions.sort(key=lambda decision: str(decision.row["key"]))
+    if ledger.failure:
+        decisions.append(_failed_recording(ledger.pair, ledger.failure))
+    elif not decisions:
+        words = "the recording gave no clip: no frame of it lies in the span that was asked for"
+        decisions.append(_of_recording(ledger.pair, "failed", words=words, error=words, error_code="no_clip"))
+    return decisions
+
+
+def _decided(key: str, clip: Clip | None, pair: Pair, chain: Chain) -> Decision:
+    if clip is None:
+        words = "the clip is missing from the store, or damaged: `vvt build` makes it anew"
+        return _of_recording(pair, "unfinished", key=key, words=words)
     if clip.failure and not chain.ran(clip.failure.stage, clip):
         clip.failure = None  # of a stage that is gone, or set otherwise now
     standing = chain.standing(clip)
@@ -45,9 +71,9 @@ def _decided(clip: Clip, chain: Chain) -> tuple[str, dict[str, Any]]:
         words = (
             f"{stage} is new, set otherwise, or was never reached, as a filter dropped the clip: `vvt build` runs it"
         )
-        return "unfinished", {**_row(clip, "unfinished"), "stage": stage, "words": words}
+        return Decision("unfinished", {**_row(clip, "unfinished"), "stage": stage, "words": words}, clip)
     verdict = verdict_of(clip)[0]
-    return verdict, _row(clip, verdict)
+    return Decision(verdict, _row(clip, verdict), clip)
 
 
 def _row(clip: Clip, verdict: str) -> dict[str, Any]:
@@ -79,34 +105,12 @@ def _row(clip: Clip, verdict: str) -> dict[str, Any]:
     }
 
 
-def _failed_recording(ledger: Ledger) -> dict[str, Any]:
-    failure = ledger.failure
-    return {
-        "key": ledger.pair.pair_id,
-        "pair_id": ledger.pair.pair_id,
-        "video": ledger.pair.video,
-        "verdict": "failed",
-        "stage": failure.stage if failure else INGEST,
-        "words": failure.cause if failure else None,
-        "error_code": failure.code if failure else None,
-        "error": failure.cause if failure else None,
-        "traceback": failure.traceback if failure else None,
-        "metrics": {},
-    }
+def _failed_recording(pair: Pair, failure: Failure) -> Decision:
+    said = {"words": failure.cause, "error_code": failure.code, "error": failure.cause, "traceback": failure.traceback}
+    return _of_recording(pair, "failed", stage=failure.stage, **said)
 
 
-def _unread_recording(pair: Pair) -> dict[str, Any]:
-    return {
-        "key": pair.pair_id,
-        "pair_id": pair.pair_id,
-        "video": pair.video,
-        "verdict": "unfinished",
-        "stage": INGEST,
-        "words": "the recording was never read to its end: `vvt build` reads it",
-        "metrics": {},
-    }
-
-
-def _empty_recording(ledger: Ledger) -> dict[str, Any]:
-    words = "the recording gave no clip: no frame of it lies in the span that was asked for"
-    return {**_failed_recording(ledger), "words": words, "error": words, "error_code": "no_clip"}
+def _of_recording(pair: Pair, verdict: str, **columns: Any) -> Decision:
+    """A row of a recording, or of a clip of which nothing is known but its key."""
+    named = {"key": pair.pair_id, "pair_id": pair.pair_id, "video": pair.video, "verdict": verdict, "stage": INGEST}
+    return Decision(verdict, {**named, "metrics": {}, **columns})

@@ -66,7 +66,11 @@ class Histogram:
 
 
 def histogram(
-    values: Sequence[float], *, bound: Bound = (None, None), limits: Bound = (None, None), unit: str = ""
+    values: Sequence[float] | NDArray[np.float64],
+    *,
+    bound: Bound = (None, None),
+    limits: Bound = (None, None),
+    unit: str = "",
 ) -> Histogram | None:
     """Count `values`, finite and in any order, into bins; None where there are none.
 

@@ -8,24 +8,27 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import webdataset
 
 from pipelines import urls
+from pipelines.lookahead import in_order
+from pipelines.split import SPLITS
 from pipelines.store import ClipStore
+from pipelines.tables import INDEX, open_table, table_writer
 from schemas.annotation import Annotation
 from schemas.artifacts import ARTIFACTS
 from schemas.clip import Clip
 from schemas.config import ShardsConfig
+from schemas.errors import DatasetError
 from schemas.record import RECORD, decode_record
-from schemas.tables import META_MEMBER, SCHEMA_VERSION, Meta
+from schemas.tables import META_MEMBER, SCHEMA_VERSION, Meta, index_schema
 
-DATASET, INDEX = "dataset.json", "index.parquet"
+DATASET = "dataset.json"
 
 AsWritten = Callable[[str | None], str | None]
 
@@ -41,12 +44,36 @@ class Shard:
     samples: int
 
 
+@dataclass(kw_only=True)
+class SplitTotals:
+    """What the samples of one split add up to."""
+
+    samples: int = 0
+    frames: int = 0
+    interactive_frames: int = 0
+    actions: int = 0
+    hours: float = 0.0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a row of the index."""
+        self.samples += 1
+        self.frames += row["frames"]
+        self.interactive_frames += row["interactive_frames"]
+        self.actions += len(row["actions"])
+        self.hours += row["frames"] / row["fps"] / 3600
+
+
 @dataclass(frozen=True)
 class Packed:
-    """What packing wrote: the shards, and a row of `index.parquet` for every sample."""
+    """What packing wrote: the shards, and what the samples of each split add up to."""
 
     shards: tuple[Shard, ...]
-    rows: tuple[dict[str, Any], ...] = field(repr=False)
+    splits: Mapping[str, SplitTotals]
+
+    @property
+    def samples(self) -> int:
+        """Samples in all shards."""
+        return sum(shard.samples for shard in self.shards)
 
 
 @dataclass(frozen=True)
@@ -60,27 +87,34 @@ class Sample:
 
 def pack(
     store: ClipStore,
-    keys: Mapping[str, str],
+    keys: Mapping[str, Iterable[str]],
     *,
     output: str,
     config: ShardsConfig,
     stages: Sequence[str],
+    metrics: Sequence[str],
     as_written: AsWritten,
 ) -> Packed:
-    """Write the clips `keys` (key → split), in key order, as shards under `output`.
+    """Write the clips `keys` (of each split, in their order) as shards and `index.parquet` under `output`.
 
-    `stages` names the stages whose fingerprints and metrics belong to the dataset; `as_written` takes an absolute URL
-    back to what the manifest said.
+    `stages` names the stages whose fingerprints belong to the dataset, `metrics` the columns of the index;
+    `as_written` takes an absolute URL back to what the manifest said.
+
+    Raises:
+        DatasetError: a clip is not in the store, or its file is damaged.
+
     """
     shards: list[Shard] = []
-    rows: list[dict[str, Any]] = []
-    for split in sorted(set(keys.values())):
-        chosen = sorted(key for key, side in keys.items() if side == split)
-        samples = (make_sample(store, key, split=split, stages=stages, as_written=as_written) for key in chosen)
-        for shard, shard_rows in _write_shards(samples, output=output, split=split, config=config):
-            shards.append(shard)
-            rows.extend(shard_rows)
-    return Packed(tuple(shards), tuple(rows))
+    splits = {split: SplitTotals() for split in SPLITS}
+    with table_writer(urls.join(output, INDEX), index_schema(metrics)) as write_row:
+        for split, chosen in sorted(keys.items()):
+            make = partial(make_sample, store, split=split, stages=stages, as_written=as_written)
+            for shard, rows in _write_shards(in_order(make, chosen), output=output, split=split, config=config):
+                shards.append(shard)
+                for row in rows:
+                    splits[split].add(row)
+                    write_row(row)
+    return Packed(tuple(shards), splits)
 
 
 def packed_before(output: str, contents: str) -> Packed | None:
@@ -89,20 +123,23 @@ def packed_before(output: str, contents: str) -> Packed | None:
         described = json.loads(urls.read(urls.join(output, DATASET)) or b"{}")
         if (described.get("schema_version"), described.get("contents")) != (SCHEMA_VERSION, contents):
             return None
-        shards = tuple(Shard(**shard) for shard in described["shards"])
-        index = io.BytesIO(urls.read(urls.join(output, INDEX)) or b"")
-        rows = pq.read_table(index, use_threads=False).to_pylist()  # threads: pyarrow 26 may abort when Python ends
-    except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException):  # damaged: it is written anew
+        splits = {split: SplitTotals(**totals) for split, totals in described["splits"].items()}
+        packed = Packed(tuple(Shard(**shard) for shard in described["shards"]), splits)
+        with open_table(urls.join(output, INDEX)) as index:
+            rows = index.metadata.num_rows
+    except (ValueError, TypeError, KeyError, AttributeError, DatasetError):  # damaged: it is written anew
         return None
-    there = all(urls.size(urls.join(output, shard.name)) == shard.size for shard in shards)
-    return Packed(shards, tuple(rows)) if there else None
+    there = all(urls.size(urls.join(output, shard.name)) == shard.size for shard in packed.shards)
+    return packed if there and rows == packed.samples else None
 
 
 def make_sample(store: ClipStore, key: str, *, split: str, stages: Sequence[str], as_written: AsWritten) -> Sample:
     """The sample of one stored clip: its shared members as they are stored, and `meta.json`."""
     stored = store.members(key)
     if stored is None:
-        raise FileNotFoundError(f"{key} left the clip store while it was being packed")
+        raise DatasetError(
+            "the clip left the store while it was being packed", where=key, remedy="Run the same command again"
+        )
     clip = decode_record(stored[RECORD])
     members = {kind.member: stored[kind.member] for kind in ARTIFACTS.values() if kind.shared and kind.member in stored}
     members[META_MEMBER] = sample_meta(clip, stages=stages, as_written=as_written).model_dump_json().encode()

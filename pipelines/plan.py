@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pipelines import urls
 from pipelines.chain import INGEST, Chain
 from pipelines.jobs import ClipJob, SourceJob
+from pipelines.lookahead import in_order
 from pipelines.store import ClipStore, Ledger
 from pipelines.worker import INPUTS, RECORDING, Row
 from schemas.clip import Clip
@@ -38,30 +40,52 @@ class Plan:
     outdated: tuple[str, ...] = ()
 
 
-def make_plan(pairs: Iterable[Pair], chain: Chain, store: ClipStore, *, retry_failed: bool = False) -> Plan:
-    """Compare the store with the manifest and the chain. Changes nothing."""
+@dataclass(frozen=True)
+class _PairPlan:
+    """`Plan` of one pair."""
+
+    pair_id: str
+    source: SourceJob | None
+    clips: list[ClipJob]
+    reason: str
+    outdated: list[str]
+
+
+def make_plan(
+    pairs: Iterable[Pair], chain: Chain, store: ClipStore, *, retry_failed: bool = False, remember: bool = False
+) -> Plan:
+    """Compare the store with the manifest and the chain. Changes nothing; for `remember` see `ClipStore.records`."""
+    plan_pair = partial(_plan_pair, chain=chain, store=store, retry_failed=retry_failed, remember=remember)
     sources: list[SourceJob] = []
     clips: list[ClipJob] = []
     reasons: dict[str, str] = {}
     outdated: list[str] = []
     up_to_date = 0
-    for pair in pairs:
-        row = _row(pair)
-        ledger = _current_ledger(pair.pair_id, store)
-        records, others = _stored_records(row, chain, store)
-        outdated.extend(others)
-        why = _why_read(row, ledger, chain, records, retry_failed=retry_failed)
-        stale = [job for record in records.values() if (job := _stale(record, row, chain, retry_failed=retry_failed))]
-        clips.extend(stale)
-        if why:
-            reasons[pair.pair_id] = why
-            sources.append(SourceJob(row, stored=frozenset(records)))
-        elif stale:
-            first = chain.stages[min(job.next_stage for job in stale)].name
-            reasons[pair.pair_id] = f"{len(stale)} clip(s) to go on with at {first}"
+    for found in in_order(plan_pair, pairs):
+        outdated.extend(found.outdated)
+        clips.extend(found.clips)
+        if found.source:
+            sources.append(found.source)
+        if found.reason:
+            reasons[found.pair_id] = found.reason
         else:
             up_to_date += 1
     return Plan(tuple(sources), tuple(clips), up_to_date, reasons, tuple(outdated))
+
+
+def _plan_pair(pair: Pair, *, chain: Chain, store: ClipStore, retry_failed: bool, remember: bool) -> _PairPlan:
+    row = _row(pair)
+    ledger = _current_ledger(pair.pair_id, store)
+    records, outdated = _stored_records(row, chain, store, remember=remember)
+    why = _why_read(row, ledger, chain, records, retry_failed=retry_failed)
+    stale = [job for record in records.values() if (job := _stale(record, row, chain, retry_failed=retry_failed))]
+    source = None
+    if why:
+        source = SourceJob(row, stored=frozenset(records))
+    elif stale:
+        first = chain.stages[min(job.next_stage for job in stale)].name
+        why = f"{len(stale)} clip(s) to go on with at {first}"
+    return _PairPlan(pair.pair_id, source, stale, why, outdated)
 
 
 def _current_ledger(pair_id: str, store: ClipStore) -> Ledger | None:
@@ -84,16 +108,12 @@ def _hash(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _stored_records(row: Row, chain: Chain, store: ClipStore) -> tuple[dict[str, Clip], list[str]]:
+def _stored_records(row: Row, chain: Chain, store: ClipStore, *, remember: bool) -> tuple[dict[str, Clip], list[str]]:
     """Stored clips that the ingest of now would cut alike, and the keys of the others."""
     wanted = {INGEST: chain.fingerprints[INGEST], RECORDING: row.recording}
     records: dict[str, Clip] = {}
     outdated = []
-    for key in store.keys(row.pair.pair_id):
-        try:
-            record = store.record(key)
-        except DatasetError:
-            record = None
+    for key, record in store.records(row.pair.pair_id, remember=remember).items():
         if record and all(record.fingerprints.get(name) == value for name, value in wanted.items()):
             records[key] = record
         else:

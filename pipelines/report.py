@@ -11,8 +11,9 @@ import hashlib
 import io
 import json
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from markupsafe import Markup
 from PIL import Image
 
@@ -28,7 +29,8 @@ from media.draw.timeline import category_colour
 from pipelines import urls
 from pipelines.chain import Chain
 from pipelines.histogram import HEIGHT, WIDTH, Histogram, histogram, shown
-from pipelines.report_facts import Facts, Row, facts_of
+from pipelines.report_facts import Facts, facts_of
+from pipelines.tables import DECISIONS, open_table
 from schemas.annotation import ActionCaption, Annotation
 from schemas.conditions import UInt8
 from schemas.errors import DatasetError
@@ -88,24 +90,24 @@ class Thumbnail:
     problem: str = ""
 
 
-def write_report(output: str, described: Mapping[str, Any], decisions: Sequence[Row], *, chain: Chain) -> bool:
+def write_report(output: str, described: Mapping[str, Any], *, chain: Chain) -> bool:
     """Write `report.html` into the dataset at `output`, unless the one that is there says the same already.
 
     Args:
-        output: folder that holds the shards and their index: path or fsspec URL.
+        output: folder that holds the shards, their index and `decisions.parquet`: path or fsspec URL.
         described: content of its `dataset.json`.
-        decisions: the rows of its `decisions.parquet`.
         chain: the stages and bounds that decided.
 
     Returns:
         Whether it was written.
 
     Raises:
-        DatasetError: the index is missing or damaged. A sample that does not decode is noted on the page instead.
+        DatasetError: a table is missing or damaged. A sample that does not decode is noted on the page instead.
 
     """
     url = urls.join(output, REPORT)
-    facts = facts_of(decisions, chain)
+    with open_table(urls.join(output, DECISIONS)) as decisions:
+        facts = facts_of(decisions, chain)
     fingerprint = _fingerprint(facts, described)
     old = urls.read(url)
     if old is not None and f'content="{fingerprint}"'.encode() in old[:1000]:
@@ -133,19 +135,23 @@ def _fingerprint(facts: Facts, described: Mapping[str, Any]) -> str:
 
 
 def _interactions(output: str) -> Interactions:
-    rows = _index_rows(output)
-    seconds: dict[str, list[float]] = defaultdict(list)
-    clips: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        for action in row["actions"]:
-            seconds[action["category"]].append((action["end_frame"] + 1 - action["start_frame"]) / row["fps"])
-            clips[action["category"]].add(row["key"])
+    seconds: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+    clips: Counter[str] = Counter()
+    without = 0
+    with open_table(urls.join(output, INDEX)) as index:
+        for batch in index.iter_batches(columns=["fps", "actions"], use_threads=False):  # threads: see `tables`
+            for row in batch.to_pylist():
+                clips.update({action["category"] for action in row["actions"]})
+                without += not row["actions"]
+                for action in row["actions"]:
+                    frames = action["end_frame"] + 1 - action["start_frame"]
+                    seconds[action["category"]].append(frames / row["fps"])
     categories = [
         Category(
             name=name,
             colour=_hex(category_colour(name)),
             count=len(lengths),
-            clips=len(clips[name]),
+            clips=clips[name],
             seconds=sum(lengths),
             quantiles=tuple(float(value) for value in np.quantile(lengths, (0.05, 0.5, 0.95))),  # type: ignore[arg-type]
         )
@@ -153,32 +159,23 @@ def _interactions(output: str) -> Interactions:
     ]
     return Interactions(
         categories=tuple(sorted(categories, key=lambda category: (-category.count, category.name))),
-        lengths=histogram([length for lengths in seconds.values() for length in lengths], limits=(0, None), unit="s"),
-        clips_without=sum(not row["actions"] for row in rows),
+        lengths=histogram(np.concatenate([*seconds.values(), []]), limits=(0, None), unit="s"),
+        clips_without=without,
     )
-
-
-def _index_rows(output: str) -> list[dict[str, Any]]:
-    url = urls.join(output, INDEX)
-    data = urls.read(url)
-    if data is None:
-        raise DatasetError("there is no index", where=url, remedy="Run `vvt build` again")
-    rows: list[dict[str, Any]] = pq.read_table(
-        io.BytesIO(data), columns=["key", "fps", "actions"], use_threads=False
-    ).to_pylist()
-    return rows
 
 
 def _thumbnails(output: str) -> tuple[Thumbnail, ...]:
     """A few samples spread over the dataset; those with an interaction first in line."""
     index = read_index(output)
-    eventful = {row["key"] for row in _index_rows(output) if row["actions"]}
-    keys = index.keys()
-    places = [place for place, key in enumerate(keys) if key in eventful]
+    with open_table(urls.join(output, INDEX)) as table:
+        rows = table.read(columns=["key", "actions"], use_threads=False)
+    eventful = rows.filter(pc.greater(pc.list_value_length(rows["actions"]), 0))["key"]
+    is_eventful = pc.is_in(index.table["key"], value_set=eventful.combine_chunks()).to_numpy()
+    places = np.flatnonzero(is_eventful)
     if len(places) < _SAMPLES:
-        places = sorted([*places, *[place for place, key in enumerate(keys) if key not in eventful][:_SAMPLES]])
+        places = np.sort(np.concatenate([places, np.flatnonzero(~is_eventful)[:_SAMPLES]]))
     chosen = np.linspace(0, len(places) - 1, min(_SAMPLES, len(places))).round().astype(int)
-    return tuple(_thumbnail(index[places[place]]) for place in chosen)
+    return tuple(_thumbnail(index[int(places[place])]) for place in chosen)
 
 
 def _thumbnail(entry: Entry) -> Thumbnail:

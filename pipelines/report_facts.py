@@ -1,12 +1,20 @@
-"""What `report.html` says, counted from the decisions: never a row per clip, whatever their number."""
+"""What `report.html` says, counted from `decisions.parquet`, which is never in memory as a whole.
+
+One pass over some columns counts; then each metric is read on its own, as numbers.
+"""
 
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from curation.ingest import STAGE as SHOTS
 from curation.ingest import Ingest
@@ -22,6 +30,11 @@ _EXAMPLES = 3
 _CAUSES = 3
 _GROUPS = 100  # more drop reasons or kinds of failure than anybody reads
 _LONGEST = 600  # characters of a cause
+_WORDINGS = 1000  # causes of one kind that are told apart
+_COLUMNS = [
+    "key", "pair_id", "video", "verdict", "stage", "metric", "value", "bound_low", "bound_high", "words", "error_code",
+    "error", "first_frame", "start_seconds", "end_seconds", "frames", "fps",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +58,7 @@ class Measured:
 
     name: str
     stage: str
-    about: Metric | None
+    about: Metric
     bound: Bound
     setting: str | None
     histogram: Histogram | None
@@ -100,7 +113,7 @@ class Cause:
 
 @dataclass(frozen=True, kw_only=True)
 class Failures:
-    """All failures of one stage and code, with their most frequent causes and the number of further ones."""
+    """All failures of one stage and code, with their most frequent causes and the number of further ones (or more)."""
 
     stage: str
     code: str
@@ -120,46 +133,102 @@ class Facts:
     metrics: tuple[Measured, ...]
 
 
-def facts_of(decisions: Sequence[Row], chain: Chain) -> Facts:
-    """Count rows of `decisions.parquet` under the bounds of `chain`. Order of rows matters to examples alone."""
-    dropped = [row for row in decisions if row["verdict"] == "dropped"]
-    failed = [row for row in decisions if row["verdict"] == "failed"]
+@dataclass(kw_only=True)
+class _Wording:
+    """Failures of one cause: how many, and the first of them."""
+
+    count: int = 0
+    key: str
+    video: str
+
+
+@dataclass(kw_only=True)
+class _Dropped:
+    """The clips that one metric dropped: the number of their row, and how far their value lies outside its bound."""
+
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    distances: array[float] = field(default_factory=lambda: array("d"))
+
+
+@dataclass(kw_only=True)
+class _Counted:
+    """What a pass over the decisions counts."""
+
+    rows: int = 0
+    clips: int = 0
+    seconds: float = 0.0
+    pairs: set[str] = field(default_factory=set)
+    videos: set[str] = field(default_factory=set)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    dropped: defaultdict[tuple[str, str], _Dropped] = field(default_factory=lambda: defaultdict(_Dropped))
+    failed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    wordings: defaultdict[tuple[str, str], dict[str, _Wording]] = field(default_factory=lambda: defaultdict(dict))
+
+    def add(self, row: Row) -> None:
+        """Count one more row."""
+        self.pairs.add(row["pair_id"])
+        self.videos.add(row["video"])
+        self.verdicts[row["verdict"]] += 1
+        if row["first_frame"] is not None:
+            self.clips += 1
+            self.seconds += row["frames"] / row["fps"]
+        if row["verdict"] == "dropped":
+            dropped = self.dropped[row["stage"], row["metric"]]
+            dropped.rows.append(self.rows)
+            dropped.distances.append(_distance(row))
+        elif row["verdict"] == "failed":
+            self._add_failed((row["stage"], row["error_code"] or "error"), row)
+        self.rows += 1
+
+    def _add_failed(self, kind: tuple[str, str], row: Row) -> None:
+        self.failed[kind] += 1
+        wordings, words = self.wordings[kind], _cut(row["error"])
+        if words in wordings or len(wordings) < _WORDINGS:
+            wordings.setdefault(words, _Wording(key=row["key"], video=row["video"])).count += 1
+
+
+def facts_of(decisions: pq.ParquetFile, chain: Chain) -> Facts:
+    """Count the rows of `decisions.parquet` under the bounds of `chain`."""
+    counted = _Counted()
+    for row in _rows(decisions):
+        counted.add(row)
     return Facts(
-        totals=_totals(decisions),
-        steps=_steps(decisions, chain),
-        reasons=_reasons(dropped),
-        failures=_failures(failed),
+        totals=_totals(counted),
+        steps=_steps(counted, chain),
+        reasons=_reasons(counted, decisions),
+        failures=_failures(counted),
         metrics=_metrics(decisions, chain),
     )
 
 
-def _totals(decisions: Sequence[Row]) -> Totals:
-    verdicts = Counter(row["verdict"] for row in decisions)
-    clips = [row for row in decisions if _is_clip(row)]
+def _rows(decisions: pq.ParquetFile) -> Iterator[Row]:
+    for batch in decisions.iter_batches(columns=_COLUMNS, use_threads=False):  # threads: pyarrow 26 may abort at exit
+        yield from batch.to_pylist()
+
+
+def _totals(counted: _Counted) -> Totals:
     return Totals(
-        pairs=len({row["pair_id"] for row in decisions}),
-        recordings=len({row["video"] for row in decisions}),
-        seen=len(decisions),
-        kept=verdicts["kept"],
-        dropped=verdicts["dropped"],
-        failed=verdicts["failed"],
-        failed_recordings=len(decisions) - len(clips),
-        unfinished=verdicts["unfinished"],
-        hours=sum(row["frames"] / row["fps"] for row in clips) / 3600,
+        pairs=len(counted.pairs),
+        recordings=len(counted.videos),
+        seen=counted.rows,
+        kept=counted.verdicts["kept"],
+        dropped=counted.verdicts["dropped"],
+        failed=counted.verdicts["failed"],
+        failed_recordings=counted.rows - counted.clips,
+        unfinished=counted.verdicts["unfinished"],
+        hours=counted.seconds / 3600,
     )
 
 
-def _steps(decisions: Sequence[Row], chain: Chain) -> tuple[Step, ...]:
+def _steps(counted: _Counted, chain: Chain) -> tuple[Step, ...]:
     """The stages at which clips can end, in chain order, before them what only stored clips still name."""
     drops: dict[str, Counter[str]] = defaultdict(Counter)
     failed: Counter[str] = Counter()
-    reached = 0
-    for row in decisions:
-        reached += row["verdict"] != "unfinished"
-        if row["verdict"] == "dropped":
-            drops[row["stage"]][row["metric"]] += 1
-        elif row["verdict"] == "failed":
-            failed[row["stage"]] += 1
+    for (stage, metric), dropped in counted.dropped.items():
+        drops[stage][metric] = len(dropped.rows)
+    for (stage, _), count in counted.failed.items():
+        failed[stage] += count
+    reached = counted.rows - counted.verdicts["unfinished"]
     names = [INGEST, SHOTS, *(stage.name for stage in chain.stages)]
     names = [*sorted({*drops, *failed} - set(names)), *names]
     filters = {stage.name for stage in chain.filters}
@@ -172,31 +241,37 @@ def _steps(decisions: Sequence[Row], chain: Chain) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _reasons(dropped: Iterable[Row]) -> tuple[Reason, ...]:
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in dropped:
-        groups[row["stage"], row["metric"]].append(row)
-    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+def _reasons(counted: _Counted, decisions: pq.ParquetFile) -> tuple[Reason, ...]:
+    ordered = sorted(counted.dropped.items(), key=lambda item: (-len(item[1].rows), item[0]))[:_GROUPS]
+    chosen = [_spread(dropped) for _, dropped in ordered]
+    wanted = {number for numbers in chosen for number in numbers}
+    examples = {number: _example(row) for number, row in enumerate(_rows(decisions)) if number in wanted}
     return tuple(
-        Reason(stage=stage, metric=metric, count=len(rows), examples=_examples(rows))
-        for (stage, metric), rows in ordered[:_GROUPS]
+        Reason(
+            stage=stage,
+            metric=metric,
+            count=len(dropped.rows),
+            examples=tuple(examples[number] for number in numbers),
+        )
+        for ((stage, metric), dropped), numbers in zip(ordered, chosen, strict=True)
     )
 
 
-def _examples(rows: list[Row]) -> tuple[Example, ...]:
-    ordered = sorted(rows, key=lambda row: (_distance(row), row["key"]))
-    count = min(_EXAMPLES, len(ordered))
-    places = [round(place * (len(ordered) - 1) / max(1, count - 1)) for place in range(count)]
-    return tuple(
-        Example(
-            key=row["key"],
-            video=row["video"],
-            seconds=(row["start_seconds"], row["end_seconds"]),
-            value=row["value"],
-            bound=(row["bound_low"], row["bound_high"]),
-            words=_cut(row["words"]),
-        )
-        for row in (ordered[place] for place in places)
+def _spread(dropped: _Dropped) -> list[int]:
+    """Row numbers of examples, from the closest call to the clearest."""
+    order = np.argsort(np.asarray(dropped.distances), kind="stable")
+    places = np.linspace(0, len(order) - 1, min(_EXAMPLES, len(order))).round().astype(int)
+    return [dropped.rows[order[place]] for place in places]
+
+
+def _example(row: Row) -> Example:
+    return Example(
+        key=row["key"],
+        video=row["video"],
+        seconds=(row["start_seconds"], row["end_seconds"]),
+        value=row["value"],
+        bound=(row["bound_low"], row["bound_high"]),
+        words=_cut(row["words"]),
     )
 
 
@@ -206,35 +281,17 @@ def _distance(row: Row) -> float:
     return max(low - value if low is not None else -math.inf, value - high if high is not None else -math.inf)
 
 
-def _failures(failed: Iterable[Row]) -> tuple[Failures, ...]:
-    groups: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
-    for row in failed:
-        groups[row["stage"], row["error_code"] or "error"][_cut(row["error"])].append(row)
+def _failures(counted: _Counted) -> tuple[Failures, ...]:
     found = []
-    for (stage, code), by_words in groups.items():
-        causes = sorted(by_words.items(), key=lambda item: (-len(item[1]), item[0]))
-        found.append(
-            Failures(
-                stage=stage,
-                code=code,
-                count=sum(len(rows) for rows in by_words.values()),
-                causes=tuple(
-                    Cause(words=words, count=len(rows), key=rows[0]["key"], video=rows[0]["video"])
-                    for words, rows in causes[:_CAUSES]
-                ),
-                more=max(0, len(causes) - _CAUSES),
-            )
-        )
+    for (stage, code), count in counted.failed.items():
+        wordings = sorted(counted.wordings[stage, code].items(), key=lambda item: (-item[1].count, item[0]))
+        causes = tuple(Cause(words=words, **vars(wording)) for words, wording in wordings[:_CAUSES])
+        found.append(Failures(stage=stage, code=code, count=count, causes=causes, more=max(0, len(wordings) - _CAUSES)))
     return tuple(sorted(found, key=lambda group: (-group.count, group.stage, group.code))[:_GROUPS])
 
 
-def _metrics(decisions: Iterable[Row], chain: Chain) -> tuple[Measured, ...]:
-    """Metrics of ingest and of every filter, in chain order, then those of stages that are not in the chain."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for row in decisions:
-        for name, value in row["metrics"].items():
-            if value is not None:  # Parquet fills up what was not measured
-                values[name].append(value)
+def _metrics(decisions: pq.ParquetFile, chain: Chain) -> tuple[Measured, ...]:
+    """Metrics of ingest and of every filter, in chain order."""
     shortest = chain.ingest.min_seconds
     bounds: dict[str, Bound] = {"shot_seconds": (shortest, None), "transition_seconds": (None, shortest)}
     settings = {"shot_seconds": "ingest.min_seconds"}
@@ -243,8 +300,6 @@ def _metrics(decisions: Iterable[Row], chain: Chain) -> tuple[Measured, ...]:
         for name, about in Ingest.metrics.items()
     ]
     known += [_of_filter(stage, name, about) for stage in chain.filters for name, about in type(stage).metrics.items()]
-    owned = {name for _, name, *_ in known}
-    stale = [("", name, None, (None, None), None) for name in sorted(set(values) - owned)]
     return tuple(
         Measured(
             name=name,
@@ -252,23 +307,21 @@ def _metrics(decisions: Iterable[Row], chain: Chain) -> tuple[Measured, ...]:
             about=about,
             bound=bound,
             setting=setting,
-            histogram=histogram(
-                values.get(name, ()),
-                bound=bound,
-                limits=about.range if about else (None, None),
-                unit=about.unit if about else "",
-            ),
+            histogram=histogram(_values(decisions, name), bound=bound, limits=about.range, unit=about.unit),
         )
-        for stage, name, about, bound, setting in [*known, *stale]
+        for stage, name, about, bound, setting in known
     )
+
+
+def _values(decisions: pq.ParquetFile, metric: str) -> NDArray[np.float64]:
+    """All values of a metric, without the clips that it was not measured on."""
+    column = decisions.read(columns=[f"metrics.{metric}"], use_threads=False)
+    values: NDArray[np.float64] = column["metrics"].combine_chunks().field(metric).drop_null().to_numpy()
+    return values
 
 
 def _of_filter(stage: Filter, name: str, about: Metric) -> tuple[str, str, Metric, Bound, str]:
     return stage.name, name, about, stage.bounds.get(name, about.default), f"stages.{stage.name}.bounds.{name}"
-
-
-def _is_clip(row: Row) -> bool:
-    return row.get("first_frame") is not None
 
 
 def _by_count(counts: Counter[str]) -> tuple[tuple[str, int], ...]:

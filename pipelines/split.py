@@ -8,6 +8,8 @@ from curation.manifest import Manifest
 from schemas.config import SplitConfig
 from schemas.manifest import Pair
 
+SPLITS = ("train", "test")
+
 
 def assign_splits(manifest: Manifest, config: SplitConfig) -> dict[str, str]:
     """Pair id → "train" or "test".

@@ -2,13 +2,18 @@
 
 WORK/clips/PAIR/KEY.clip     `schemas.record.encode_clip`: record and artifacts
 WORK/ledgers/PAIR.json       what a whole recording gave: written last, when all its clips are stored
+WORK/records/PAIR.json.gz    copy of the records of a pair's clips, to read them at once; each is good for one state of
+                             its clip's file, and what is missing or outdated is read from the clips
 """
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,7 +22,10 @@ from schemas.artifacts import ARTIFACTS
 from schemas.clip import Clip, Failure
 from schemas.errors import DatasetError
 from schemas.manifest import Pair
-from schemas.record import RECORD, decode_clip, decode_record, encode_clip
+from schemas.record import Artifacts, decode_clip, decode_head, encode_clip, members_of
+
+HEAD_BYTES = 32 * 1024
+"""What is read of a clip's file to get at its record, which is mostly some 5 kB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +50,17 @@ class Ledger:
     failure: Failure | None = None
 
 
+@dataclass(frozen=True)
+class _Copy:
+    """Copy of a clip's record, and the `urls` identity that the clip's file had."""
+
+    identity: str
+    record: Clip
+
+
+Content = TypeVar("Content")
 _LEDGER: TypeAdapter[Ledger] = TypeAdapter(Ledger)
+_COPIES: TypeAdapter[dict[str, _Copy]] = TypeAdapter(dict[str, _Copy])
 
 
 class ClipStore:
@@ -64,48 +82,80 @@ class ClipStore:
 
     def get(self, key: str) -> Clip | None:
         """The clip under `key`, or None. Raises `DatasetError` naming the file if it is damaged."""
+        return self._decoded(key, decode_clip)
+
+    def members(self, key: str) -> dict[str, bytes] | None:
+        """Like `get`, but members by file name, undecoded."""
+        return self._decoded(key, members_of)
+
+    def _decoded(self, key: str, decode: Callable[[bytes], Content]) -> Content | None:
         data = urls.read(self._clip_url(key))
         if data is None:
             return None
         try:
-            return decode_clip(data)
+            return decode(data)
         except DatasetError as error:
             raise DatasetError(
                 error.what, where=self._clip_url(key), remedy="Delete it; the next build makes it anew"
             ) from error
 
-    def record(self, key: str) -> Clip | None:
-        """Like `get`, but reads the record only; its artifacts are empty."""
-        members = self.members(key, (RECORD,))
-        return None if members is None else decode_record(members[RECORD])
-
-    def members(self, key: str, names: tuple[str, ...] | None = None) -> dict[str, bytes] | None:
-        """Members of a stored clip by file name, undecoded; all, or those in `names` that are there."""
-        fs, path = urls.filesystem(self._clip_url(key))
-        try:
-            with fs.open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
-                return {name: archive.read(name) for name in archive.namelist() if names is None or name in names}
-        except FileNotFoundError:
-            return None
-        except zipfile.BadZipFile as error:
-            raise DatasetError(
-                f"this stored clip is damaged: {error}",
-                where=self._clip_url(key),
-                remedy="Delete it; the next build makes it anew",
-            ) from error
-
     def keys(self, pair_id: str) -> list[str]:
         """Keys of the stored clips of a pair, in order, whatever made them."""
-        fs, path = urls.filesystem(urls.join(self.url, "clips", pair_id))
-        if not fs.isdir(path):
-            return []
-        names = (name.rpartition("/")[2] for name in fs.ls(path, detail=False))
-        return sorted(name.removesuffix(".clip") for name in names if name.endswith(".clip"))
+        return sorted(self._files(pair_id))
+
+    def records(self, pair_id: str, *, remember: bool = False) -> dict[str, Clip | None]:
+        """Records of the stored clips of a pair, without artifacts, by key in order; None where the file is damaged.
+
+        A listing, one file with copies, and a read of each clip whose file has changed since it was copied; the clips
+        are the truth. With `remember` the copies are brought up to date. Only the record of each file is looked at:
+        what is damaged further on, `get` and `members` will find.
+        """
+        files = self._files(pair_id)
+        copies = self._copies(pair_id) if files else {}
+        good = {key: copies[key].record for key in files if key in copies and copies[key].identity == files[key]}
+        read = self._read_records([key for key in files if key not in good])
+        if remember and (read or len(copies) > len(good)):
+            whole = {key: record for key, record in {**good, **read}.items() if record}
+            self._put_copies(pair_id, {key: _Copy(files[key], record) for key, record in sorted(whole.items())})
+        return dict(sorted({**good, **read}.items()))
+
+    def _files(self, pair_id: str) -> dict[str, str]:
+        """Key → identity of the file of each stored clip of a pair."""
+        names = urls.files_in(urls.join(self.url, "clips", pair_id))
+        return {name.removesuffix(".clip"): identity for name, identity in names.items() if name.endswith(".clip")}
+
+    def _read_records(self, keys: list[str]) -> dict[str, Clip | None]:
+        heads = urls.read_heads([self._clip_url(key) for key in keys], HEAD_BYTES)
+        return {key: self._record(key, head) for key, head in zip(keys, heads, strict=True) if head is not None}
+
+    def _record(self, key: str, head: bytes) -> Clip | None:
+        try:
+            return decode_head(head) or decode_head(urls.read(self._clip_url(key)) or b"")
+        except DatasetError:
+            return None
+
+    def _copies(self, pair_id: str) -> dict[str, _Copy]:
+        data = urls.read(self._copies_url(pair_id))
+        try:
+            copies = _COPIES.validate_json(gzip.decompress(data)) if data else {}
+        except (OSError, EOFError, zlib.error, ValidationError):  # damaged, or of another version: it is only a copy
+            return {}
+        for copy in copies.values():
+            copy.record.artifacts = Artifacts()
+        return copies
+
+    def _put_copies(self, pair_id: str, copies: dict[str, _Copy]) -> None:
+        data = _COPIES.dump_json(copies, exclude={"__all__": {"record": {"artifacts"}}})
+        urls.write_whole(self._copies_url(pair_id), gzip.compress(data, compresslevel=1, mtime=0))
+
+    def _copies_url(self, pair_id: str) -> str:
+        return urls.join(self.url, "records", f"{pair_id}.json.gz")
 
     def delete(self, key: str) -> None:
-        """Remove a stored clip."""
+        """Remove a stored clip, if it is there."""
         fs, path = urls.filesystem(self._clip_url(key))
-        fs.rm_file(path)
+        with suppress(FileNotFoundError):
+            fs.rm_file(path)
 
     def put_ledger(self, ledger: Ledger) -> None:
         """Store `ledger`: from now on its recording counts as read."""

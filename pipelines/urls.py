@@ -6,9 +6,9 @@ import os
 import posixpath
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 import fsspec
 from fsspec.core import split_protocol, url_to_fs
@@ -85,6 +85,38 @@ def identity(url: str) -> str | None:
         info = fs.info(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return _identity(info)
+
+
+def files_in(folder: str) -> dict[str, str]:
+    """Names of the files in `folder`, with their `identity`, as they are now; none where there is no folder."""
+    fs, path = filesystem(folder)
+    fs.invalidate_cache(path)
+    try:
+        found = fs.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {info["name"].rpartition("/")[2]: _identity(info) for info in found if info["type"] == "file"}
+
+
+def read_heads(files: Sequence[str], size: int) -> list[bytes | None]:
+    """The first `size` bytes of each file, or None where there is none; all at once where the store can."""
+    if not files:
+        return []
+    fs, _ = filesystem(files[0])
+    paths = [filesystem(url)[1] for url in files]
+    heads: list[bytes | None] = []
+    for data in fs.cat_ranges(paths, [0] * len(paths), [size] * len(paths), on_error="return"):
+        if isinstance(data, FileNotFoundError | NotADirectoryError):
+            heads.append(None)
+        elif isinstance(data, BaseException):
+            raise data
+        else:
+            heads.append(data)
+    return heads
+
+
+def _identity(info: Mapping[str, Any]) -> str:
     stamp = next(
         (info[field] for field in ("ETag", "etag", "mtime", "LastModified", "last_modified") if info.get(field)),
         "",

@@ -7,7 +7,9 @@ those nobody touched are written back as they came.
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -19,6 +21,8 @@ from schemas.errors import ArtifactError, DatasetError
 
 RECORD = "record.json"
 _CLIP: TypeAdapter[Clip] = TypeAdapter(Clip)
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # of a zip's member: signature, version, flags, method, time, date, …
+_ZIP_ERRORS = (zipfile.BadZipFile, KeyError, EOFError, ValueError, OSError, RuntimeError, struct.error)  # if damaged
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold: no clock in the bytes
 
 
@@ -107,17 +111,47 @@ def encode_clip(clip: Clip) -> bytes:
     return buffer.getvalue()
 
 
-def decode_clip(data: bytes) -> Clip:
-    """Inverse of `encode_clip`. Raises `DatasetError` where the bytes are damaged."""
-    names = {kind.member: name for name, kind in ARTIFACTS.items()}
+def members_of(data: bytes) -> dict[str, bytes]:
+    """Members of an encoded clip by file name, undecoded. Raises `DatasetError` where the bytes are damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            clip = decode_record(archive.read(RECORD))
-            members = {names[member]: archive.read(member) for member in archive.namelist() if member in names}
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > len(data) or any(m.compress_type for m in members):
+                raise zipfile.BadZipFile("its members are larger than the file")  # ours are not compressed: no bombs
+            return {member.filename: archive.read(member) for member in members}
+    except _ZIP_ERRORS as error:
         raise DatasetError(f"this is no stored clip, or it is damaged: {error}") from error
-    clip.artifacts = Artifacts(members)
+
+
+def decode_clip(data: bytes) -> Clip:
+    """Inverse of `encode_clip`. Raises `DatasetError` where the bytes are damaged."""
+    members = members_of(data)
+    if RECORD not in members:
+        raise DatasetError("this is no stored clip, or it is damaged: there is no record in it")
+    clip = decode_record(members[RECORD])
+    encoded = {name: members[kind.member] for name, kind in ARTIFACTS.items() if kind.member in members}
+    clip.artifacts = Artifacts(encoded)
     return clip
+
+
+def decode_head(data: bytes) -> Clip | None:
+    """The record from the first bytes of an encoded clip, without its artifacts; None if they end before it does.
+
+    Raises `DatasetError` where the bytes are damaged.
+    """
+    if len(data) < _LOCAL_HEADER.size:
+        return None
+    signature, _, _, method, _, _, crc, size, _, name_length, extra_length = _LOCAL_HEADER.unpack_from(data)
+    name = data[_LOCAL_HEADER.size : _LOCAL_HEADER.size + name_length]
+    if (signature, method, name) != (b"PK\x03\x04", zipfile.ZIP_STORED, RECORD.encode()):
+        raise DatasetError("this is no stored clip, or it is damaged: it does not begin with a record")
+    start = _LOCAL_HEADER.size + name_length + extra_length
+    record = data[start : start + size]
+    if len(record) < size:
+        return None
+    if zlib.crc32(record) != crc:
+        raise DatasetError("this stored clip is damaged: its record has another checksum")
+    return decode_record(record)
 
 
 def as_artifacts(values: Mapping[str, Any]) -> Artifacts:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,16 +21,15 @@ from pipelines.pack import pack
 from pipelines.report import REPORT, write_report
 from pipelines.report_facts import facts_of
 from pipelines.store import ClipStore
+from pipelines.tables import DECISIONS, table_writer
 from schemas.annotation import ActionCaption
 from schemas.clip import Clip
 from schemas.config import BuildConfig, ShardsConfig
-from schemas.tables import index_schema
+from schemas.tables import decisions_schema
 from tests.pipelines.conftest import Job
 from tests.training.build import artifacts, meta
 
-HOSTILE = (
-    "</style><script>alert(1)</script><img src=http://evil.test/x onerror=alert(2)>\"'&{{ 7 * 7 }}\u202e\x00\ud800"
-)
+HOSTILE = "</style><script>alert(1)</script><img src=http://evil.test/x onerror=alert(2)>\"'&{{ 7 * 7 }}\u202e\x00"
 BRIGHTNESS = {"use": "tests.pipelines.stages:Brightness", "bounds": {"brightness": [60, None]}}
 NOT_LOADED = {"script", "link", "iframe", "object", "embed", "base", "form", "video", "audio", "source"}
 
@@ -73,7 +71,7 @@ def row(number: int = 0, verdict: str = "kept", **fields: Any) -> dict[str, Any]
         "key": f"pair-{number:08d}", "pair_id": "pair", "video": "live.mp4", "verdict": verdict, "stage": None,
         "metric": None, "value": None, "bound_low": None, "bound_high": None, "words": None, "error_code": None,
         "error": None, "first_frame": number, "start_seconds": 1.0, "end_seconds": 4.0, "frames": 72, "fps": 24.0,
-        "metrics": {"brightness": 120.0, "stale": None}, **fields,
+        "metrics": {"brightness": 120.0}, **fields,
     }  # fmt: skip
 
 
@@ -104,35 +102,43 @@ def pack_samples(out: Path, samples: dict[str, dict[str, Any]]) -> None:
                 key=key, pair=given.pair, source=given.source, span=given.span, artifacts=values, metrics=given.metrics
             )
         )
-    packed = pack(
+    pack(
         store,
-        dict.fromkeys(samples, "train"),
+        {"train": list(samples)},
         output=str(out),
         config=ShardsConfig(),
         stages=[],
+        metrics=["interactive_share"],
         as_written=lambda u: u,
     )
-    pq.write_table(
-        pa.Table.from_pylist(list(packed.rows), schema=index_schema(["interactive_share"])), out / "index.parquet"
-    )
+
+
+def write_decisions(out: Path, rows: list[dict[str, Any]]) -> pq.ParquetFile:
+    """`decisions.parquet` as a build writes it."""
+    with table_writer(str(out / DECISIONS), decisions_schema(chain().metrics)) as write:
+        for each in rows:
+            write(each)
+    return pq.ParquetFile(out / DECISIONS)
+
+
+def report(out: Path, described: dict[str, Any], rows: list[dict[str, Any]]) -> Page:
+    write_decisions(out, rows)
+    write_report(str(out), described, chain=chain())
+    return page_of(out)
 
 
 def test_hostile_words_are_shown_and_do_nothing(tmp_path: Path) -> None:
     values = artifacts()
-    action = ActionCaption(category=HOSTILE[:-1], caption=HOSTILE[:-1], start_frame=2, end_frame=4)
-    values["annotation"] = values["annotation"].model_copy(
-        update={"actions": (action,), "global_caption": HOSTILE[:-1]}
-    )
+    action = ActionCaption(category=HOSTILE, caption=HOSTILE, start_frame=2, end_frame=4)
+    values["annotation"] = values["annotation"].model_copy(update={"actions": (action,), "global_caption": HOSTILE})
     pack_samples(tmp_path, {"pair-00000000": values})
     rows = [
         row(),
         dropped(1, key=HOSTILE, pair_id=HOSTILE, video=HOSTILE, words=HOSTILE, stage=HOSTILE, metric=HOSTILE),
         failed(2, key=HOSTILE, error=HOSTILE, error_code=HOSTILE, stage=HOSTILE),
-        row(3, metrics={HOSTILE: 1.0}),
     ]
     models = [{"name": HOSTILE, "licence": HOSTILE, "sha256": HOSTILE}]
-    write_report(str(tmp_path), description(1, name=HOSTILE, models=models), rows, chain=chain())
-    page = page_of(tmp_path)
+    page = report(tmp_path, description(1, name=HOSTILE + "\ud800", models=models), rows)
 
     assert not NOT_LOADED & {tag for tag, _ in page.tags}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
@@ -144,7 +150,7 @@ def test_hostile_words_are_shown_and_do_nothing(tmp_path: Path) -> None:
 
 
 def test_the_page_loads_nothing(tmp_path: Path) -> None:
-    write_report(str(tmp_path), description(), [dropped()], chain=chain())
+    report(tmp_path, description(), [dropped()])
     html = (tmp_path / REPORT).read_text()
 
     assert not re.search(r"(https?:)?//\w|@import|url\(", html)
@@ -164,8 +170,7 @@ def test_the_page_loads_nothing(tmp_path: Path) -> None:
     ids=["no clips", "failed recording", "dropped", "unfinished"],
 )
 def test_a_dataset_without_samples_says_so(tmp_path: Path, rows: list[dict[str, Any]], words: str) -> None:
-    write_report(str(tmp_path), description(), rows, chain=chain())
-    text = page_of(tmp_path).text
+    text = report(tmp_path, description(), rows).text
 
     assert "Nothing was kept." in text
     assert words in text
@@ -173,8 +178,7 @@ def test_a_dataset_without_samples_says_so(tmp_path: Path, rows: list[dict[str, 
 
 def test_a_damaged_sample_costs_its_picture_only(tmp_path: Path) -> None:
     pack_samples(tmp_path, {"pair-00000000": {**artifacts(), "video": b"no video"}, "pair-00000001": artifacts()})
-    write_report(str(tmp_path), description(2), [row(0), row(1)], chain=chain())
-    page = page_of(tmp_path)
+    page = report(tmp_path, description(2), [row(0), row(1)])
 
     assert "member video.mp4 does not decode" in page.text
     assert len(page.pictures) == 3  # two frames and the garment of the sound one
@@ -187,17 +191,17 @@ def test_many_clips_make_a_small_page(tmp_path: Path) -> None:
         for n, v in enumerate(values)
     ]
     rows += [failed(n, error=f"worker {n} died" + "x" * 5000, error_code=f"code {n % 7}") for n in range(2000)]
-    write_report(str(tmp_path), description(), rows, chain=chain())
+    report(tmp_path, description(), rows)
 
     assert (tmp_path / REPORT).stat().st_size < 200_000
     assert "102,000 clip(s)" in page_of(tmp_path).text
 
 
-def test_the_funnel_loses_every_clip_once() -> None:
+def test_the_funnel_loses_every_clip_once(tmp_path: Path) -> None:
     rows = [row(n) for n in range(4)]
     rows += [dropped(10), dropped(11, stage="shots", metric="shot_seconds", value=0.5), dropped(12, stage="gone")]
     rows += [failed(20, first_frame=None), failed(21, stage="brightness"), row(30, "unfinished")]
-    steps = facts_of(rows, chain()).steps
+    steps = facts_of(write_decisions(tmp_path, rows), chain()).steps
 
     assert [(step.stage, step.reached, step.ended) for step in steps] == [
         ("gone", 9, 1), ("ingest", 8, 1), ("shots", 7, 1), ("brightness", 6, 2),
@@ -205,18 +209,18 @@ def test_the_funnel_loses_every_clip_once() -> None:
     assert steps[-1].reached - steps[-1].ended == 4
 
 
-def test_examples_go_from_the_closest_call_to_the_clearest() -> None:
+def test_examples_go_from_the_closest_call_to_the_clearest(tmp_path: Path) -> None:
     rows = [dropped(n, value) for n, value in enumerate((10.0, 59.9, 30.0, 50.0, 20.0))]
-    (reason,) = facts_of(rows, chain()).reasons
+    (reason,) = facts_of(write_decisions(tmp_path, rows), chain()).reasons
 
     assert reason.count == 5
     assert [example.value for example in reason.examples] == [59.9, 30.0, 10.0]
 
 
-def test_failures_are_told_apart_by_stage_code_and_cause() -> None:
+def test_failures_are_told_apart_by_stage_code_and_cause(tmp_path: Path) -> None:
     rows = [failed(n, error="rare" if n == 3 else "often") for n in range(4)]
     rows += [failed(9, stage="brightness", error_code="crashed", error="died")]
-    groups = facts_of(rows, chain()).failures
+    groups = facts_of(write_decisions(tmp_path, rows), chain()).failures
 
     assert [(group.stage, group.code, group.count) for group in groups] == [
         ("ingest", "empty", 4), ("brightness", "crashed", 1),
@@ -224,15 +228,14 @@ def test_failures_are_told_apart_by_stage_code_and_cause() -> None:
     assert [(cause.words, cause.count) for cause in groups[0].causes] == [("often", 3), ("rare", 1)]
 
 
-def test_a_metric_counts_all_clips_under_the_bounds_of_now() -> None:
-    rows = [row(n, metrics={"brightness": float(n), "old": 1.0}) for n in range(100)]
-    metrics = {metric.name: metric for metric in facts_of(rows, chain()).metrics}
+def test_a_metric_counts_all_clips_under_the_bounds_of_now(tmp_path: Path) -> None:
+    rows = [row(n, metrics={"brightness": float(n)}) for n in range(100)]
+    metrics = {metric.name: metric for metric in facts_of(write_decisions(tmp_path, rows), chain()).metrics}
     drawn = metrics["brightness"].histogram
 
     assert metrics["brightness"].setting == "stages.brightness.bounds.brightness"
     assert drawn is not None
     assert (drawn.measured, drawn.outside) == (100, 60)
-    assert metrics["old"].about is None  # measured by a stage that the config no longer has
     assert metrics["cut_score"].histogram is None
 
 
@@ -276,8 +279,7 @@ def test_interactions_and_samples_come_from_the_shards(tmp_path: Path) -> None:
     still = artifacts(grey=60)
     still["annotation"] = still["annotation"].model_copy(update={"actions": (), "labels": (False,) * 6})
     pack_samples(tmp_path, {f"pair-{n:08d}": artifacts() if n < 2 else still for n in range(3)})
-    write_report(str(tmp_path), description(3), [row(n) for n in range(3)], chain=chain())
-    page = page_of(tmp_path)
+    page = report(tmp_path, description(3), [row(n) for n in range(3)])
 
     assert "adjusting the hem" in page.text
     assert "1 of 3 have none" in page.text

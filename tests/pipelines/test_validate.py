@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import shutil
 import tarfile
@@ -33,7 +34,7 @@ from schemas.manifest import Pair
 from schemas.tables import META_MEMBER, SCHEMA_VERSION, index_schema
 
 FRAMES, HEIGHT, WIDTH, FPS = 8, 48, 64, 25
-SPLITS = {"a-00000000": "train", "a-00000100": "train", "b-00000000": "train", "c-00000000": "test"}
+SPLITS = {"train": ["a-00000000", "a-00000100", "b-00000000"], "test": ["c-00000000"]}
 FIRST = "shards/train-000000.tar"
 """Holds the first two keys."""
 KEY = "a-00000100"
@@ -114,11 +115,12 @@ def clip(key: str) -> Clip:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built")
     store = ClipStore(str(out / "work"))
-    for key in SPLITS:
+    for key in itertools.chain(*SPLITS.values()):
         store.put(clip(key))
     packed = pack(
-        store, SPLITS, output=str(out), config=ShardsConfig(max_samples=2), stages=[], as_written=lambda url: url
-    )
+        store, SPLITS, output=str(out), config=ShardsConfig(max_samples=2), stages=[], metrics=["sharpness"],
+        as_written=lambda url: url,
+    )  # fmt: skip
     described = {
         "schema_version": SCHEMA_VERSION,
         "splits": {"train": {"samples": 3}, "test": {"samples": 1}},
@@ -126,7 +128,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "shards": [dataclasses.asdict(shard) for shard in packed.shards],
     }
     (out / "dataset.json").write_text(json.dumps(described))
-    write_index(out, list(packed.rows))
     return out
 
 
