@@ -64,6 +64,9 @@ class Holder(BaseModel):
 class DriverLock:
     """Holds `folders` (paths or fsspec URLs) while its `with` block lasts.
 
+    Attributes:
+        taken_over: in words, the locks that were left behind there.
+
     Raises:
         LockedError: another driver holds one of them; it is named.
 
@@ -79,6 +82,7 @@ class DriverLock:
         self._beat_seconds = beat_seconds
         self._held: list[str] = []
         self._lost: LockedError | None = None
+        self.taken_over: list[str] = []
         self._ticker: Ticker | None = None
 
     def __enter__(self) -> DriverLock:
@@ -95,6 +99,11 @@ class DriverLock:
         if self._ticker:
             self._ticker.close()
         self._release()
+
+    @property
+    def holder(self) -> Holder:
+        """What the lock says of this driver."""
+        return self._me
 
     def check(self) -> None:
         """Raise `LockedError` if another driver has taken over since, as it may after this one was suspended."""
@@ -134,7 +143,8 @@ class DriverLock:
             seen = read_holder(url)
             if seen and seen != holder:
                 raise self._locked(url, seen)
-        _log.warning("%s: taken over from a driver that is gone (%s)", url, holder)
+        self.taken_over.append(f"{url}: taken over from a driver that is gone ({holder})")
+        _log.warning("%s", self.taken_over[-1])
         _remove_unfinished(url.removesuffix(f"/{LOCK}"))
 
     def _locked(self, url: str, holder: Holder) -> LockedError:

@@ -44,7 +44,7 @@ class Durations:
         return 0.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Position:
     """How far a recording is read, in seconds of it. `duration` is None where the container does not know it."""
 
@@ -56,7 +56,7 @@ class Tally(Observer):
     """Counts what the engine reports.
 
     Attributes:
-        sources, clips: recordings and stored clips that the run begins with.
+        sources, clips: recordings to read and stored clips to go on with, as the run begins.
         kept, drops, failures: clips that have a verdict; `stage.metric` or `stage: code` → clips.
         source_failures: recordings that could not be read to their end, by code.
         sources_done: recordings read, those included.
@@ -68,7 +68,7 @@ class Tally(Observer):
 
     """
 
-    def __init__(self, *, sources: int, clips: int) -> None:
+    def __init__(self, *, sources: int = 0, clips: int = 0) -> None:
         self.sources, self.clips = sources, clips
         self.kept = self.sources_done = 0
         self.drops: Counter[str] = Counter()
@@ -82,6 +82,18 @@ class Tally(Observer):
         self.now = Load()
         self._pause = ("", 0.0)
         self._started = self._loaded = time.monotonic()
+        self._ended: float | None = None
+
+    def begin(self, *, sources: int, clips: int) -> None:
+        """The engine begins now, with so many recordings to read and stored clips to go on with."""
+        self.sources, self.clips = sources, clips
+        self._started = self._loaded = time.monotonic()
+
+    def end(self) -> None:
+        """The engine has come to its end."""
+        self.load(self.now)
+        self._ended = time.monotonic()
+        self.now = Load()
 
     def read(self, pulled: Pulled) -> None:
         """A recording was read on."""
@@ -139,8 +151,8 @@ class Tally(Observer):
 
     @property
     def seconds(self) -> float:
-        """Time since the run began."""
-        return max(time.monotonic() - self._started, 1e-9)
+        """Time that the engine has worked."""
+        return max((self._ended or time.monotonic()) - self._started, 1e-9)
 
     @property
     def pause(self) -> str:
