@@ -45,7 +45,8 @@ def build(
     """
     from pipelines.build import build as run
     from pipelines.configure import load_config
-    from pipelines.summary import print_profile, print_summary
+    from pipelines.profile import print_profile
+    from pipelines.summary import print_summary
 
     _import_from_working_directory()
     console = Console(markup=False)  # paths may hold brackets
@@ -53,8 +54,8 @@ def build(
     with _interruptible():
         summary = run(loaded)
     print_summary(summary, console)
-    if profile:
-        print_profile(summary, console)
+    if profile and summary.profile:
+        print_profile(summary.profile, console)
     if not summary.kept:
         raise typer.Exit(NOTHING_KEPT)
 

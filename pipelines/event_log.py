@@ -74,9 +74,7 @@ class EventLog(Observer):
     def read(self, pulled: Pulled) -> None:
         """A clip was cut."""
         if pulled.outcome:
-            self.event(
-                "clip_cut", key=pulled.outcome.key, pair_id=pulled.pair_id, stage="ingest", seconds=pulled.seconds
-            )
+            self.event("clip_cut", key=pulled.outcome.key, pair_id=pulled.pair_id, stage=INGEST, seconds=pulled.seconds)
 
     def source_done(self, pair_id: str, failure: Failure | None) -> None:
         """A recording was read to its end, or could not be."""

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from pipelines.build import DECISIONS, Summary
+from pipelines.build import Summary
+from pipelines.tables import DECISIONS
 
 
 def print_summary(summary: Summary, console: Console) -> None:
@@ -41,17 +42,6 @@ def print_summary(summary: Summary, console: Console) -> None:
     words = f"{summary.shards} shard(s) in {summary.output}, {timedelta(seconds=round(summary.seconds))}"
     console.print(words, soft_wrap=True)
     console.print(f"Why each clip was kept or dropped: {summary.output}/{DECISIONS}", soft_wrap=True)
-
-
-def print_profile(summary: Summary, console: Console) -> None:
-    """Print where the time of the stages went."""
-    total = sum(summary.stage_seconds.values())
-    if not total:
-        return
-    table = Table("stage", "seconds", "share", box=None, padding=(0, 2, 0, 0))
-    for stage, seconds in sorted(summary.stage_seconds.items(), key=lambda item: -item[1]):
-        table.add_row(stage, f"{seconds:.1f}", f"{seconds / total:.0%}")
-    console.print(table)
 
 
 def _nothing_kept(summary: Summary) -> str:
