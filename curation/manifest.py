@@ -21,6 +21,12 @@ from schemas.manifest import Pair
 
 Row = dict[str, Any]
 
+MAX_ROWS = 10_000_000
+"""Rows of one manifest: a few KB of Parquet can claim billions."""
+MAX_PROBLEMS = 10_000
+"""Problems after which reading ends: most likely this is no manifest."""
+_BATCH = 1000  # rows of Parquet unpacked at a time
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -61,6 +67,9 @@ def read_manifest(url: str) -> Manifest:
     first_line: dict[str, int] = {}
     written: dict[str, str] = {}
     for line, row in readers[suffix](data, problems):
+        if len(problems) > MAX_PROBLEMS or len(pairs) >= MAX_ROWS:
+            problems.append(Problem(line, "", f"too many rows or problems (allowed: {MAX_ROWS:,} and {MAX_PROBLEMS:,})"))
+            break
         pair = _pair(row, line=line, problems=problems)
         if pair is None:
             continue
@@ -196,16 +205,19 @@ def _parquet_rows(data: bytes, problems: list[Problem]) -> Iterator[tuple[int, R
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    line = 1
     try:
-        table = pq.read_table(io.BytesIO(data), use_threads=False)  # threads: pyarrow 26 may abort when Python ends
-    except (pa.ArrowException, OSError) as error:
-        problems.append(Problem(0, "", f"is no Parquet: {error}"))
-        return
-    table = table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])  # pandas'
-    if faults := _header_faults(table.column_names):
-        problems.extend(Problem(0, *fault) for fault in faults)
-        return
-    yield from enumerate(table.to_pylist(), start=1)
+        file = pq.ParquetFile(io.BytesIO(data))
+        columns = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]  # pandas'
+        if faults := _header_faults(columns):
+            problems.extend(Problem(0, *fault) for fault in faults)
+            return
+        # Without threads: pyarrow 26 may abort when Python ends.
+        for batch in file.iter_batches(_BATCH, columns=columns, use_threads=False):
+            yield from enumerate(batch.to_pylist(), start=line)
+            line += len(batch)
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        problems.append(Problem(0, "", f"is no Parquet, or damaged after row {line - 1}: {error}"))
 
 
 def _header_faults(header: list[str]) -> list[tuple[str, str]]:

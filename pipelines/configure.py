@@ -29,7 +29,7 @@ def load_config(url: str, overrides: Sequence[str] = ()) -> BuildConfig:
         loaded = OmegaConf.create(text)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError("there is no such config file", where=url) from error
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+    except (YAMLError, ValueError, RecursionError, OmegaConfBaseException) as error:
         raise ConfigError(f"this is no YAML: {error}", where=url) from error
     except OSError as error:
         raise ConfigError(f"the config file cannot be read: {error}", where=url) from error
@@ -50,7 +50,7 @@ def merge_config(values: Mapping[str, Any] | Any, overrides: Sequence[str], *, w
     try:
         merged = OmegaConf.merge(values, OmegaConf.from_dotlist(list(overrides)))
         plain: Any = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"the values do not fit together: {error}", where=where) from error
     try:
         # A section that YAML leaves empty (`stages:` and nothing below) is null there, and means the defaults.
