@@ -31,6 +31,50 @@ class ShardsConfig(_Section):
     )
 
 
+class LiveConfig(_Section):
+    """How rows of `kind: live` are captured."""
+
+    segment_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="Length of a segment; it goes on to the next keyframe. A segment is read as soon as it is closed.",
+    )
+    stall_seconds: float = Field(30.0, gt=0, description="Connect anew after so long without anything new.")
+    give_up_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="Take the stream for ended after so long without anything new, however often it was tried.",
+    )
+    backoff_seconds: float = Field(
+        30.0, gt=0, description="Longest pause before connecting anew; the first is half a second, each doubles."
+    )
+
+
+class SourcesConfig(_Section):
+    """What a manifest may have this machine open. The defaults are for manifests that a stranger wrote."""
+
+    allow_private_addresses: bool = Field(
+        False,
+        description="http(s) addresses may lead to private, loopback, link-local and metadata addresses, by name or by "
+        "redirect.",
+    )
+    allow_local_files: bool = Field(
+        False,
+        description="A manifest that lies in a store or on the web may name files of the machine that reads it. One on "
+        "local disk always may.",
+    )
+    protocols: tuple[str, ...] = Field(
+        (),
+        description="fsspec protocols that a manifest may use beside the usual ones (local files, http, https, s3, gs, "
+        "az, abfs, oss, oci, hf). Each link of a chained address (`zip://…::s3://…`) needs its own.",
+    )
+    stall_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="An HTTP server that sends less than 64 kB in this time counts as stalled; it is asked again.",
+    )
+
+
 class RunConfig(_Section):
     """How the build runs. Nothing here changes what is written."""
 
@@ -77,6 +121,9 @@ class RunConfig(_Section):
     )
     retry_failed: bool = Field(False, description="Try clips and recordings again that failed in an earlier run.")
     log_every_seconds: float = Field(10.0, gt=0, description="Between two progress lines where there is no terminal.")
+    log_json: bool = Field(
+        False, description="Standard error gets the lines of the run's log, JSON an event, instead of its progress."
+    )
 
 
 class BuildConfig(_Section):
@@ -103,6 +150,8 @@ class BuildConfig(_Section):
     )
     split: SplitConfig = Field(default_factory=SplitConfig, description="Train and test.")
     shards: ShardsConfig = Field(default_factory=ShardsConfig, description="Size of the tars.")
+    live: LiveConfig = Field(default_factory=LiveConfig, description="Capture of live streams.")
+    sources: SourcesConfig = Field(default_factory=SourcesConfig, description="What a manifest may name.")
     run: RunConfig = Field(default_factory=RunConfig, description="Workers and limits.")
 
     @property
