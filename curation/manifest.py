@@ -68,7 +68,8 @@ def read_manifest(url: str) -> Manifest:
     written: dict[str, str] = {}
     for line, row in readers[suffix](data, problems):
         if len(problems) > MAX_PROBLEMS or len(pairs) >= MAX_ROWS:
-            problems.append(Problem(line, "", f"too many rows or problems (allowed: {MAX_ROWS:,} and {MAX_PROBLEMS:,})"))
+            words = f"too many rows or problems (allowed: {MAX_ROWS:,} and {MAX_PROBLEMS:,}); nothing after it was read"
+            problems.append(Problem(line, "", words))
             break
         pair = _pair(row, line=line, problems=problems)
         if pair is None:
