@@ -34,6 +34,7 @@ EMBEDDED: dict[str, str] = {
     "blur": "curation.filters.blur:Blur",
     "blockiness": "curation.filters.blockiness:Blockiness",
     "noise": "curation.filters.noise:Noise",
+    "duplicates": "curation.duplicates.signature:Duplicates",
     "text": "curation.filters.text:BurnedInText",
     "body": "preprocess.mediapipe_body:MediaPipeBody",
     "person_screen": "curation.filters.person_screen:PersonScreen",

@@ -358,7 +358,7 @@ def _process_checked(stage: Stage, clip: Clip) -> None:
     for name in stage.gives:
         if name in after:
             artifacts.check(name, after[name], tried)
-    clip.artifacts, clip.metrics = after, tried.metrics
+    clip.artifacts, clip.metrics, clip.signature = after, tried.metrics, tried.signature
 
 
 def failure_of(stage: str, error: BaseException, *, code: str = "error") -> Failure:

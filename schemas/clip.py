@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from schemas.manifest import Pair
 
@@ -96,8 +98,9 @@ class Clip:
 
     `key` is the pair id and the first source frame, so it is stable over runs and sorts by time. `artifacts` maps
     the names of `schemas.artifacts.ARTIFACTS` to values of the types given there; `metrics` holds every measured
-    number, kept whatever was decided. `fingerprints` says, stage by stage, what made them; `seconds` how long each
-    stage took.
+    number, kept whatever was decided. `signature` is what the footage is known by among all clips, 16 hex digits a
+    hash (see `curation.duplicates.signature`), empty where none was taken. `fingerprints` says, stage by stage, what
+    made them; `seconds` how long each stage took.
     """
 
     key: str
@@ -106,6 +109,7 @@ class Clip:
     span: Span
     artifacts: MutableMapping[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    signature: Annotated[str, Field(pattern=r"^([0-9a-f]{16})*$")] = ""
     drop: Drop | None = None
     failure: Failure | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)

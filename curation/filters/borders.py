@@ -40,19 +40,24 @@ class Borders(Filter):
     def measure(self, clip: Clip) -> dict[str, float]:
         """On a few samples together."""
         luma = small_luma(clip)
-        luma = luma[spread(len(luma), SAMPLES)]
-        sideways = luma.transpose(0, 2, 1)
-        rows = _bar(luma) + _bar(luma[:, ::-1])
-        columns = _bar(sideways) + _bar(sideways[:, ::-1])
-        return {"border_share": rows + columns - rows * columns}
+        picture = without_bars(luma)
+        return {"border_share": 1.0 - (picture.shape[1] * picture.shape[2]) / (luma.shape[1] * luma.shape[2])}
 
 
-def _bar(luma: NDArray[np.uint8]) -> float:
-    """Share of rows of (N, h, w) that are a bar at the top."""
+def without_bars(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The part of (N, h, w) pictures of one clip that no bar covers; a view."""
+    seen = luma[spread(len(luma), SAMPLES)]
+    sideways = seen.transpose(0, 2, 1)
+    bottom, right = luma.shape[1] - _bar(seen[:, ::-1]), luma.shape[2] - _bar(sideways[:, ::-1])
+    return luma[:, _bar(seen) : bottom, _bar(sideways) : right]
+
+
+def _bar(luma: NDArray[np.uint8]) -> int:
+    """How many rows of (N, h, w) are a bar at the top."""
     rows = luma.shape[1]
     flat = (luma.std(axis=(0, 2)) <= FLAT_LEVELS) & (np.abs(luma.mean(axis=(0, 2)) - luma[:, 0].mean()) <= FLAT_LEVELS)
     depth = rows if flat.all() else int(np.argmin(flat))
     if depth in (0, rows):
-        return 0.0
+        return 0
     step = np.abs(luma[:, depth : depth + 3].astype(np.float32) - luma[:, 0].mean()).max(axis=(0, 1))
-    return depth / rows if (step > EDGE_LEVELS).mean() >= EDGE_SHARE else 0.0
+    return depth if (step > EDGE_LEVELS).mean() >= EDGE_SHARE else 0
