@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from pipelines import urls
 from pipelines.validate_shard import Problem, ShardReport, check_shard
 from schemas.artifacts import ARTIFACTS
 from schemas.errors import DatasetError
-from schemas.tables import META_MEMBER, SCHEMA_VERSION, index_schema
+from schemas.tables import META_MEMBER, SCHEMA_VERSION, SHARD_NAME, index_schema
 
 DATASET, INDEX = "dataset.json", "index.parquet"
 REQUIRED = {META_MEMBER, *(kind.member for kind in ARTIFACTS.values() if kind.shared and kind.required)}
@@ -43,7 +43,7 @@ class Report:
 
 
 class _Shard(BaseModel):
-    name: str
+    name: str = Field(pattern=f"^{SHARD_NAME}$")
     split: str
     size: int
     sha256: str

@@ -149,12 +149,12 @@ def _read_tar(piece: bytes) -> tuple[list[tuple[str, bytes]], int | None]:
     if not piece:
         return files, None
     try:
-        with tarfile.open(fileobj=io.BytesIO(piece), mode="r:") as tar:
+        with tarfile.open(fileobj=io.BytesIO(piece), mode="r:", errors="replace") as tar:
             while file := tar.next():
-                content = tar.extractfile(file)
+                content = tar.extractfile(file) if file.isreg() else None  # a link could name anything
                 files.append((file.name, b"" if content is None else content.read()))
                 end = tar.offset
-    except tarfile.TarError:
+    except (tarfile.TarError, ValueError, RecursionError):
         return files, end
     # tarfile takes a header that it cannot read for the end; the end is zeros.
     return files, end if any(memoryview(piece)[end:]) else None

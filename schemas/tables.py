@@ -18,6 +18,9 @@ SCHEMA_VERSION = 1
 
 META_MEMBER = "meta.json"
 
+SHARD_NAME = r"shards/[A-Za-z0-9][A-Za-z0-9._-]*\.tar"
+"""Names of shards, as dataset.json and index.parquet give them: never outside the dataset's folder."""
+
 
 class Meta(BaseModel):
     """`KEY.meta.json`: where a sample comes from and how it was made. No clock and no machine in it."""

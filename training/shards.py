@@ -7,6 +7,7 @@ A sample is read on its own, by one ranged read, so that samples can be dealt to
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.errors import DatasetError
+from schemas.tables import SHARD_NAME
 
 INDEX = "index.parquet"
+_DAMAGE = (tarfile.TarError, OSError, ValueError, RecursionError)  # what a tar of any bytes may raise
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ def read_index(dataset: str, *, split: str | None = None) -> ShardIndex:
     if not chosen.num_rows:
         known = ", ".join(sorted(set(table["split"].to_pylist()))) or "none: the dataset is empty"
         raise DatasetError(f"there is no sample in split {split or 'any'!r}", where=url, allowed=known)
+    if strange := [name for name in pc.unique(chosen["shard"]).to_pylist() if not re.fullmatch(SHARD_NAME, name or "")]:
+        raise DatasetError(f"it names a shard {strange[0]!r}", where=url, allowed="shards/NAME.tar, in the dataset")
     names = chosen["shard"].to_pylist()
     whole = pa.array([f"{root}/{name}" for name in names], pa.string()).dictionary_encode()
     return ShardIndex(chosen.set_column(chosen.column_names.index("shard"), "shard", whole))
@@ -102,13 +107,13 @@ def scan_shards(shards: Sequence[str]) -> ShardIndex:
     rows: dict[str, list[Any]] = {"key": [], "shard": [], "offset": []}
     for shard in shards:
         try:
-            with fsspec.open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            with fsspec.open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:", errors="replace") as tar:
                 firsts = {
                     _split_name(member.name)[0]: member.offset for member in reversed(list(tar)) if member.isfile()
                 }
         except FileNotFoundError:
             raise DatasetError("there is no such shard", where=shard) from None
-        except (tarfile.TarError, OSError) as cause:
+        except _DAMAGE as cause:
             raise DatasetError(f"the shard cannot be read ({cause})", where=shard) from cause
         rows["key"] += firsts
         rows["shard"] += [shard] * len(firsts)
@@ -128,11 +133,11 @@ def read_members(entry: Entry) -> dict[str, bytes]:
     try:
         filesystem, path = fsspec.core.url_to_fs(entry.shard)
         data = filesystem.cat_file(path, start=entry.start, end=entry.stop)
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="replace") as tar:
             found = {member.name: _content(tar, member) for member in tar if member.isfile()}
     except FileNotFoundError:
         raise DatasetError("there is no such shard", where=str(entry)) from None
-    except (tarfile.TarError, OSError) as cause:
+    except _DAMAGE as cause:
         raise DatasetError(
             f"the shard cannot be read ({cause})",
             where=str(entry),
