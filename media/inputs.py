@@ -1,12 +1,12 @@
-"""Opens recordings: local paths and fsspec URLs, with every failure as a typed error."""
+"""Opens recordings: what container and which video stream, with every failure as a typed error."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from media.sources import open_bytes, open_source
 from media.watch import Watch
 from schemas.errors import MediaError
 from schemas.limits import Limits
@@ -28,7 +28,7 @@ class Input:
         limits: what opening and reading it may cost.
 
     Raises:
-        MediaError: missing, empty, not_media, no_video, unreadable, too_large, too_many_streams, stalled.
+        MediaError: missing, empty, refused, not_media, no_video, unreadable, too_large, too_many_streams, stalled.
 
     """
 
@@ -38,7 +38,8 @@ class Input:
     def __init__(self, video: str | Path | bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self.url = f"<{len(video)} bytes>" if isinstance(video, bytes) else str(video)
         self.limits = limits
-        self.size_bytes, file = _open_bytes(video)
+        # FFmpeg gets a file object, never a name, so that its own protocols stay out.
+        self.size_bytes, file = open_bytes(video) if isinstance(video, bytes) else open_source(self.url)
         self._file = self.watch = Watch(file, url=self.url, limits=limits)
         try:
             self.container = _open_container(self.url, self._file, limits)
@@ -120,41 +121,6 @@ class Input:
             )
         # Pictures may be larger than the container says, and grow on the way: the decoder refuses them one by one.
         self.stream.codec_context.options = {"max_pixels": str(self.limits.max_pixels)}
-
-
-def _open_bytes(video: str | Path | bytes) -> tuple[int | None, Any]:
-    """Size and open binary file. FFmpeg gets a file object, never a name, so that its own protocols stay out."""
-    import fsspec
-
-    if isinstance(video, bytes):
-        return _checked_size(io.BytesIO(video), f"<{len(video)} bytes>")
-    url = str(video)
-    try:
-        filesystem, path = fsspec.core.url_to_fs(url)
-        file = filesystem.open(path, "rb")
-    except IsADirectoryError as error:
-        raise MediaError("this is a folder", code="missing", where=url, remedy="Name one video file") from error
-    except (FileNotFoundError, NotADirectoryError) as error:
-        # fsspec says "not found" of any HTTP failure; its cause tells a lost connection from a wrong address.
-        if error.__cause__ is not None and getattr(error.__cause__, "status", None) not in (404, 410):
-            raise MediaError(f"cannot be opened: {error.__cause__}", code="unreadable", where=url) from error
-        raise MediaError(
-            "there is no such file", code="missing", where=url, remedy="Check the path in the manifest"
-        ) from error
-    except Exception as error:  # every file system has error types of its own
-        raise MediaError(f"cannot be opened: {error}", code="unreadable", where=url) from error
-    return _checked_size(file, url)
-
-
-def _checked_size(file: Any, url: str) -> tuple[int | None, Any]:
-    size = getattr(file, "size", None)
-    if size is None and file.seekable():
-        size = file.seek(0, io.SEEK_END)
-        file.seek(0)
-    if size == 0:
-        file.close()
-        raise MediaError("the file is empty", code="empty", where=url, remedy="Fetch or record it again")
-    return size, file
 
 
 def _open_container(url: str, file: Watch, limits: Limits) -> InputContainer:

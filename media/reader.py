@@ -15,6 +15,7 @@ from media.decoding import decode
 from media.inputs import Input
 from media.normalised import Layout, check_normalised
 from media.recording import Recording
+from media.sources import open_source
 from schemas.errors import ConfigError, MediaError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def _import(module: str, *, purpose: str) -> Any:
 def _read(video: bytes | str | Path) -> bytes:
     if isinstance(video, bytes):
         return video
-    import fsspec
-
-    with fsspec.open(str(video), "rb") as file:
-        return file.read()
+    _, file = open_source(str(video))
+    with file:
+        data: bytes = file.read()
+    return data

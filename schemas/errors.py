@@ -64,6 +64,7 @@ MEDIA_ERROR_CODES = {
     "too_short": "fewer frames than a clip needs",
     "truncated": "the container announces more than the file holds, and nothing of it decodes",
     "unreadable": "the storage refuses or breaks off",
+    "refused": "the config does not let a manifest lead there (`sources`)",
     "unsupported": "the chosen backend cannot read this",
     "too_large": "a picture has more pixels than the limits allow, or sides longer than an encoder takes",
     "too_long": "the recording lasts longer than the limits allow",
