@@ -35,7 +35,7 @@ class Limits(BaseModel):
     )
     max_streams: int = Field(default=64, ge=1, description="Streams: video, sound, subtitles, attachments.")
     max_stalled_mb: int = Field(
-        default=512, ge=1, description="Data read in a row without a video packet in it: an index, sound, garbage."
+        default=512, ge=8, description="Data read in a row without a video packet in it: an index, sound, garbage."
     )
     max_stalled_seconds: float = Field(
         default=300.0, gt=0, description="Opening a recording, or reading from one video packet to the next."

@@ -10,9 +10,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import av
 import cv2
 import ffmpeg
 import fsspec
+import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -235,3 +237,19 @@ def test_storage_that_breaks_off_is_no_short_recording(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="connection lost") as caught:
         numbers("breaksoff://half.ts")
     assert caught.value.code == "unreadable"
+
+
+def test_streams_that_appear_on_the_way_end_nothing(tmp_path: Path) -> None:
+    """Sound that sets in late, or another programme: PyAV 18 stumbles over it at the very end of the file."""
+    noise, first = np.random.default_rng(0), tmp_path / "first.ts"
+    with av.open(str(first), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.codec_context.bit_rate = 640, 360, 40_000_000
+        for _ in range(60):
+            picture = av.VideoFrame.from_ndarray(noise.integers(0, 256, (360, 640, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    assert first.stat().st_size > 10_000_000  # more than FFmpeg looks ahead
+    tables = {"mpegts_start_pid": "600", "mpegts_service_id": "7", "mpegts_pmt_start_pid": "1280"}
+    second = write(tmp_path / "second.ts", 10, container_options=tables | {"tables_version": "3"})
+    assert len(numbers(first.read_bytes() + second.read_bytes())) == 60
