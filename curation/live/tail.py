@@ -1,0 +1,65 @@
+"""Which packets of a new connection are captured already.
+
+Servers begin with what they have in store: a playlist with its last segments, FLV with its last group of pictures. And
+a playlist that nobody writes any more gives the same segments at every connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from curation.live.ffmpeg import Packet
+
+TAIL_SECONDS = 120.0
+
+
+class Tail:
+    """Hashes of the packets that were captured last."""
+
+    def __init__(self, digests: Iterable[str] = (), *, at_seconds: float = 0.0) -> None:
+        self._at = dict.fromkeys(digests, at_seconds)
+        self.last = next(reversed(self._at), "")
+
+    def __contains__(self, packet: Packet) -> bool:
+        return packet.digest in self._at
+
+    def __iter__(self) -> Iterable[str]:
+        """Hashes, oldest first."""
+        return iter(self._at)
+
+    def add(self, packet: Packet, *, at_seconds: float) -> None:
+        """Note a packet that is captured now, `at_seconds` of the stream."""
+        self.last = packet.digest
+        self._at.pop(packet.digest, None)
+        self._at[packet.digest] = at_seconds
+        while self._at[oldest := next(iter(self._at))] < at_seconds - TAIL_SECONDS:
+            del self._at[oldest]
+
+
+class Overlap:
+    """Divides the packets of one connection into those of `tail`, with which it may begin, and what is new.
+
+    Attributes:
+        seamless: the first new packet came right after the last one that was captured.
+
+    """
+
+    def __init__(self, tail: Tail) -> None:
+        self._tail, self._over, self.seamless = tail, not tail.last, False
+
+    def is_new(self, packet: Packet, *, complete: bool) -> bool:
+        """Whether `packet`, the next of the connection, is new.
+
+        A `complete` playlist begins at its very first segment, long before the tail: what is new comes after the last
+        packet of the tail.
+        """
+        if self._over:
+            return True
+        if packet.digest == self._tail.last:
+            self.seamless, self._over = True, complete
+            return False
+        if packet in self._tail or complete:
+            self.seamless = False
+            return False
+        self._over = True
+        return True
