@@ -112,16 +112,20 @@ class Ingest(BaseModel):
             raise ValueError(f"threshold ({self.threshold:g}) of transnetv2 is a probability, below 1")
         return self
 
-    def fingerprint(self) -> str:
-        """Hash of all that the clips depend on: class, version, fields, weights. 16 hex digits."""
-        payload: dict[str, object] = {
+    def identity(self) -> dict[str, object]:
+        """All that the clips depend on: class, version, fields, weights."""
+        identity: dict[str, object] = {
             "class": f"{type(self).__module__}:{type(self).__qualname__}",
             "version": self.version,
             "fields": self.model_dump(mode="json", exclude={"threads", "device", "resources", "time_limit", "limits"}),
         }
         if self.detector == "transnetv2":
-            payload["weights"] = weights.sha256("transnetv2")
-        return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+            identity["weights"] = weights.sha256("transnetv2")
+        return identity
+
+    def fingerprint(self) -> str:
+        """Hash of `identity`, 16 hex digits."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
 
     def clips(self, pair: Pair, *, recording_url: str | None = None) -> Iterator[Ingested]:
         """Clips of the pair's recording between its `start` and `end`, in order, each as soon as its end is known.

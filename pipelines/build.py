@@ -14,10 +14,12 @@ from typing import Any
 import ray
 
 from curation.manifest import Manifest, read_manifest
+from media.sources import held_to
 from pipelines import urls
 from pipelines.chain import INGEST, Chain, check_weights, make_chain
 from pipelines.dataset import CONFIG, Counts, write_dataset
 from pipelines.engine import Engine
+from pipelines.explain import StageWork, explain, remember_settings
 from pipelines.interruption import stop_requests
 from pipelines.lock import DriverLock
 from pipelines.lookahead import in_order
@@ -57,18 +59,32 @@ def build(config: BuildConfig) -> Summary:
     started = time.monotonic()
     config = _with_absolute_urls(config)
     chain = make_chain(config)
-    manifest = read_manifest(config.manifest)
+    manifest = read_manifest(config.manifest, sources=config.sources)
     check_weights(chain)
     urls.check_writable(config.output)
     urls.check_writable(config.work_url)
     store = ClipStore(config.work_url)
     with DriverLock(config.output, config.work_url) as lock, Watch(config, lock) as watch:
-        plan = make_plan(manifest.pairs, chain, store, retry_failed=config.run.retry_failed, remember=True)
+        with held_to(config.sources):
+            plan = make_plan(manifest.pairs, chain, store, retry_failed=config.run.retry_failed, remember=True)
+        remember_settings(chain, store)
         for _ in in_order(store.delete, plan.outdated):
             pass
         profile = _work(plan, chain, store, config.run, watch) if plan.sources or plan.clips else None
+        store.sweep()
         watch.writing()
         return _write_dataset(config, chain, manifest, store, started=started, plan=plan, profile=profile)
+
+
+def plan_build(config: BuildConfig) -> tuple[Plan, list[StageWork]]:
+    """What `build` would do, and why, without doing or writing anything. Raises like `build`."""
+    config = _with_absolute_urls(config)
+    chain = make_chain(config)
+    manifest = read_manifest(config.manifest, sources=config.sources)
+    store = ClipStore(config.work_url)
+    with held_to(config.sources):
+        plan = make_plan(manifest.pairs, chain, store, retry_failed=config.run.retry_failed)
+    return plan, explain(plan, chain, store)
 
 
 def replay(config: BuildConfig) -> Summary:
@@ -81,7 +97,7 @@ def replay(config: BuildConfig) -> Summary:
     started = time.monotonic()
     config = _with_absolute_urls(config)
     chain = make_chain(config)
-    manifest = read_manifest(config.manifest)
+    manifest = read_manifest(config.manifest, sources=config.sources)
     urls.check_writable(config.output)
     store = ClipStore(config.work_url)
     ledgers = in_order(store.ledger, (pair.pair_id for pair in manifest.pairs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from curation.ingest import Ingest
 from pipelines.stage_class import stage_class
 from schemas.clip import Clip, Drop
-from schemas.config import BuildConfig
+from schemas.config import BuildConfig, SourcesConfig
 from schemas.errors import ConfigError, WeightsError
 from schemas.stage import Filter, Resources, Stage
 
@@ -34,7 +34,6 @@ EMBEDDED: dict[str, str] = {
     "blur": "curation.filters.blur:Blur",
     "blockiness": "curation.filters.blockiness:Blockiness",
     "noise": "curation.filters.noise:Noise",
-    "duplicates": "curation.duplicates.signature:Duplicates",
     "text": "curation.filters.text:BurnedInText",
     "body": "preprocess.mediapipe_body:MediaPipeBody",
     "person_screen": "curation.filters.person_screen:PersonScreen",
@@ -48,8 +47,10 @@ EMBEDDED: dict[str, str] = {
     "garment_crop": "preprocess.garment_crop:GarmentCrop",
     "garment_mask": "preprocess.garment:GarmentMask",
     "agnostic_mask": "preprocess.agnostic:AgnosticMask",
+    "duplicates": "curation.duplicates.signature:Duplicates",
 }
-"""The embedded tier, cheapest first: a clip that is dropped costs nothing after."""
+"""The embedded tier, cheapest first: a clip that is dropped costs nothing after. Copies are sought
+among those that are left."""
 TIERS: dict[str, dict[str, str]] = {"embedded": EMBEDDED, "none": {}}
 
 
@@ -82,19 +83,40 @@ class Chain:
     ingest: Ingest
     stages: tuple[Stage, ...]
     measure_all: bool = False
+    sources: SourcesConfig = field(default_factory=SourcesConfig)
+
+    @cached_property
+    def takes_from(self) -> dict[str, tuple[str, ...]]:
+        """Stage → the stages, ingest included, that give what it needs."""
+        taken: dict[str, tuple[str, ...]] = {}
+        givers: dict[str, list[str]] = {name: [INGEST] for name in INGEST_GIVES}
+        for stage in self.stages:
+            taken[stage.name] = tuple(dict.fromkeys(giver for need in stage.needs for giver in givers.get(need, [])))
+            for given in stage.gives:
+                givers.setdefault(given, []).append(stage.name)
+        return taken
+
+    @cached_property
+    def _own(self) -> dict[str, str]:
+        return {stage.name: stage.own_fingerprint(_weights_sha256(stage)) for stage in self.stages}
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Stage → hash of all that its output depends on, the stages it takes artifacts from included."""
         made: dict[str, str] = {INGEST: self.ingest.fingerprint()}
-        givers: dict[str, list[str]] = {name: [INGEST] for name in INGEST_GIVES}
         for stage in self.stages:
-            upstream = sorted({made[giver] for need in stage.needs for giver in givers.get(need, [])})
-            own = stage.own_fingerprint(_weights_sha256(stage))
-            made[stage.name] = hashlib.sha256(json.dumps([own, upstream]).encode()).hexdigest()[:16]
-            for given in stage.gives:
-                givers.setdefault(given, []).append(stage.name)
+            made[stage.name] = self.fingerprint_over(stage, made)
         return made
+
+    def fingerprint_over(self, stage: Stage, fingerprints: Mapping[str, str]) -> str:
+        """Fingerprint of `stage`, as it is set now, had the stages it takes from these `fingerprints`."""
+        upstream = sorted({fingerprints[giver] for giver in self.takes_from[stage.name] if giver in fingerprints})
+        return hashlib.sha256(json.dumps([self._own[stage.name], upstream]).encode()).hexdigest()[:16]
+
+    def identities(self) -> dict[str, dict[str, Any]]:
+        """Fingerprint → what ingest or a stage is: class, version, fields, weights."""
+        stages = {self.fingerprints[stage.name]: stage.identity(_weights_sha256(stage)) for stage in self.stages}
+        return {self.fingerprints[INGEST]: self.ingest.identity(), **stages}
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -161,7 +183,7 @@ def make_chain(config: BuildConfig) -> Chain:
     stages = tuple(_make_stage(name, spec) for name, spec in specs.items())
     _check_needs(stages, removed=[name for name, fields in config.stages.items() if fields is None])
     _check_metrics(stages)
-    return Chain(ingest, stages, config.run.measure_all)
+    return Chain(ingest, stages, config.run.measure_all, config.sources)
 
 
 def _ordered(defaults: Mapping[str, str], overrides: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:

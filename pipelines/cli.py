@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -37,6 +38,7 @@ def build(
     config: ConfigArg,
     overrides: OverridesArg = None,
     profile: Annotated[bool, typer.Option(help="Tell where time went.")] = False,
+    plan: Annotated[bool, typer.Option(help="Tell what would run and why; run and write nothing.")] = False,
 ) -> None:
     """Build a dataset: recordings and garment images in, shards out. Running it again goes on where it stopped.
 
@@ -44,13 +46,18 @@ def build(
     130 if interrupted (143 by SIGTERM).
     """
     from pipelines.build import build as run
+    from pipelines.build import plan_build
     from pipelines.configure import load_config
+    from pipelines.explain import print_plan
     from pipelines.profile import print_profile
     from pipelines.summary import print_summary
 
     _import_from_working_directory()
     console = Console(markup=False)  # paths may hold brackets
     loaded = load_config(config, overrides or ())
+    if plan:
+        print_plan(*plan_build(loaded), console)
+        return
     with _interruptible():
         summary = run(loaded)
     print_summary(summary, console)
@@ -85,6 +92,27 @@ def replay(
     print_summary(summary, Console(markup=False))
     if not summary.kept:
         raise typer.Exit(NOTHING_KEPT)
+
+
+@app.command()
+def status(
+    out: OutArg, as_json: Annotated[bool, typer.Option("--json", help="The status file itself, and `dead`.")] = False
+) -> None:
+    """Show what a build is doing, or how it ended, from another shell.
+
+    Exit status: 0 if it runs or has finished, 1 if it failed, was interrupted or is dead, 2 if nothing was ever run.
+    """
+    from pipelines.status import is_dead, read_status
+    from pipelines.status_view import print_status
+
+    found = read_status(out)
+    dead = is_dead(out, found)
+    if as_json:
+        typer.echo(json.dumps({**found.model_dump(mode="json"), "dead": dead}, indent=2))
+    else:
+        print_status(found, Console(markup=False, highlight=False), dead=dead)
+    if dead or found.state in ("failed", "interrupted"):
+        raise typer.Exit(1)
 
 
 @app.command()

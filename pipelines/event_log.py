@@ -74,7 +74,13 @@ class EventLog(Observer):
     def read(self, pulled: Pulled) -> None:
         """A clip was cut."""
         if pulled.outcome:
-            self.event("clip_cut", key=pulled.outcome.key, pair_id=pulled.pair_id, stage=INGEST, seconds=pulled.seconds)
+            self.event(
+                "clip_cut",
+                key=pulled.outcome.key,
+                pair_id=pulled.pair_id,
+                stage=INGEST,
+                seconds=round(pulled.seconds, 6),
+            )
 
     def source_done(self, pair_id: str, failure: Failure | None) -> None:
         """A recording was read to its end, or could not be."""
@@ -88,8 +94,9 @@ class EventLog(Observer):
 
     def ran(self, outcome: Outcome) -> None:
         """Stages ran on a clip."""
-        total = sum(outcome.seconds.values())
-        self.event("clip_ran", key=outcome.key, pair_id=outcome.pair_id, seconds=total, stages=outcome.seconds)
+        stages = {stage: round(seconds, 6) for stage, seconds in outcome.seconds.items()}
+        total = round(sum(stages.values()), 6)
+        self.event("clip_ran", key=outcome.key, pair_id=outcome.pair_id, seconds=total, stages=stages)
 
     def finished(self, outcome: Outcome) -> None:
         """A clip has its verdict."""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pipelines import urls
+from media.sources import identity
 from pipelines.chain import INGEST, Chain
 from pipelines.jobs import ClipJob, SourceJob
 from pipelines.lookahead import in_order
 from pipelines.store import ClipStore, Ledger
 from pipelines.worker import INPUTS, RECORDING, Row
 from schemas.clip import Clip
-from schemas.errors import DatasetError
+from schemas.errors import DatasetError, MediaError
 from schemas.manifest import Pair
+
+INGEST_CHANGED = "ingest is configured otherwise now"
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ def make_plan(
 
 
 def _plan_pair(pair: Pair, *, chain: Chain, store: ClipStore, retry_failed: bool, remember: bool) -> _PairPlan:
-    row = _row(pair)
     ledger = _current_ledger(pair.pair_id, store)
-    records, outdated = _stored_records(row, chain, store, remember=remember)
+    stored = store.records(pair.pair_id, remember=remember)
+    row = _row(pair, ledger, stored.values())
+    records, outdated = _current_records(row, chain, stored)
     why = _why_read(row, ledger, chain, records, retry_failed=retry_failed)
     stale = [job for record in records.values() if (job := _stale(record, row, chain, retry_failed=retry_failed))]
     source = None
@@ -95,25 +98,32 @@ def _current_ledger(pair_id: str, store: ClipStore) -> Ledger | None:
         return None
 
 
-def _row(pair: Pair) -> Row:
-    garment = urls.identity(pair.garment) if pair.garment else None
-    return Row(
-        pair=pair,
-        recording=_hash([pair.video, urls.identity(pair.video), pair.start, pair.end]),
-        inputs=_hash([pair.model_dump(mode="json"), garment]),
-    )
+def _row(pair: Pair, ledger: Ledger | None, records: Iterable[Clip | None]) -> Row:
+    """The row and what its files are now. Files whose storage does not answer count as what they were."""
+    clip = next((record for record in records if record and record.pair == pair), None)
+    try:
+        recording = _hash([pair.video, identity(pair.video), pair.start, pair.end])
+    except MediaError:
+        before = ledger.recording if ledger and ledger.pair == pair else _hash([pair.video, None, pair.start, pair.end])
+        recording = clip.fingerprints[RECORDING] if clip else before
+    row = pair.model_dump(mode="json")
+    try:
+        inputs = _hash([row, identity(pair.garment) if pair.garment else None])
+    except MediaError:
+        inputs = clip.fingerprints[INPUTS] if clip else _hash([row, None])
+    return Row(pair=pair, recording=recording, inputs=inputs)
 
 
 def _hash(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _stored_records(row: Row, chain: Chain, store: ClipStore, *, remember: bool) -> tuple[dict[str, Clip], list[str]]:
+def _current_records(row: Row, chain: Chain, stored: Mapping[str, Clip | None]) -> tuple[dict[str, Clip], list[str]]:
     """Stored clips that the ingest of now would cut alike, and the keys of the others."""
     wanted = {INGEST: chain.fingerprints[INGEST], RECORDING: row.recording}
     records: dict[str, Clip] = {}
     outdated = []
-    for key, record in store.records(row.pair.pair_id, remember=remember).items():
+    for key, record in stored.items():
         if record and all(record.fingerprints.get(name) == value for name, value in wanted.items()):
             records[key] = record
         else:
@@ -125,7 +135,7 @@ def _why_read(row: Row, ledger: Ledger | None, chain: Chain, records: dict[str, 
     if ledger is None:
         return f"was interrupted, {len(records)} clip(s) are stored" if records else "is new"
     if ledger.fingerprint != chain.fingerprints[INGEST]:
-        return "ingest is configured otherwise now"
+        return INGEST_CHANGED
     if ledger.recording != row.recording:
         return "the recording, or the span of it, has changed"
     if set(ledger.keys) - set(records):

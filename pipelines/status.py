@@ -120,7 +120,7 @@ class StatusFile(Observer):
 
     def _now(self, *, cause: str = "") -> RunStatus:
         tally, load = self._tally, self._tally.now
-        names = tally.stages.keys() | load.waiting.keys() | tally.retries.keys()
+        names = dict.fromkeys([*tally.stages, *load.waiting, *tally.retries])  # in the order they first ran
         return RunStatus(
             state=self._state,
             cause=cause,
@@ -145,7 +145,7 @@ class StatusFile(Observer):
                     waiting=load.waiting.get(name, 0),
                     retries=tally.retries[name],
                 )
-                for name in sorted(names)
+                for name in names
             },
             workers=dict(load.workers),
             working=load.working,

@@ -78,23 +78,26 @@ class Stage(BaseModel):
         for clip in clips:
             self.process(clip)
 
-    def own_fingerprint(self, weights_sha256: Mapping[str, str] | None = None) -> str:
-        """Hash of all that this stage's output depends on: class, version, fields, weights.
+    def identity(self, weights_sha256: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """All that this stage's output depends on: class, version, fields, weights.
 
         Bounds, name, resources and the time limit are left out: they change no measured value. Code of a class from
-        outside this project is hashed too, since its author may not think of `version`.
+        outside this project is named too, since its author may not think of `version`.
         """
-        fields = self.model_dump(mode="json", exclude={"name", "resources", "time_limit", "bounds"})
         kind = type(self)
-        payload: dict[str, Any] = {
+        identity: dict[str, Any] = {
             "class": f"{kind.__module__}:{kind.__qualname__}",
             "version": kind.version,
-            "fields": fields,
+            "fields": self.model_dump(mode="json", exclude={"name", "resources", "time_limit", "bounds"}),
             "weights": {name: (weights_sha256 or {}).get(name, "") for name in kind.weights},
         }
         if kind.__module__.split(".")[0] not in _OUR_PACKAGES:
-            payload["code"] = _source_of(kind)
-        return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+            identity["code"] = _source_of(kind)
+        return identity
+
+    def own_fingerprint(self, weights_sha256: Mapping[str, str] | None = None) -> str:
+        """Hash of `identity`, 16 hex digits."""
+        return hashlib.sha256(json.dumps(self.identity(weights_sha256), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Filter(Stage):

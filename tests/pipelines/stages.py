@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 import media
 from schemas.clip import Clip
 from schemas.metrics import Metric
@@ -72,3 +74,20 @@ class CannotSetUp(Stage):
         raise MemoryError("the model does not fit")
 
     def process(self, clip: Clip) -> None: ...
+
+
+class GivesParsing(Stage):
+    gives = ("parsing",)
+    label: int = 0
+
+    def process(self, clip: Clip) -> None:
+        shape = (clip.span.frames, clip.span.height, clip.span.width)
+        clip.artifacts["parsing"] = np.full(shape, self.label, np.uint8)
+
+
+class TakesParsing(Filter):
+    needs = ("parsing",)
+    metrics = {"label": Metric("mean label", "", (0, 23))}
+
+    def measure(self, clip: Clip) -> dict[str, float]:
+        return {"label": float(clip.artifacts["parsing"].mean())}
