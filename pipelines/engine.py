@@ -343,13 +343,10 @@ class Engine:
     def _worker_died(self, call: _Call, error: RayActorError) -> None:
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         born, job = call.handle.born, call.job
-        call.pool.discard(call.handle)
+        self._discard(call.pool, call.handle, job)
         if job is None:
             self._not_born(error)
             return
-        lost = self._sources.get(call.handle.source or "")
-        if lost and lost is not job:  # it was only read in the same worker: no blame
-            self._unread.appendleft(lost)
         if isinstance(job, ClipJob):
             job.back_to_store()
         if isinstance(error, ActorUnavailableError) or (born and born.node not in alive):
@@ -367,6 +364,13 @@ class Engine:
                 error=str(error),
             )
         self._again(job, words.stage or call.stage, "it took too long" if words.timed_out else "its worker died")
+
+    def _discard(self, pool: Pool, handle: Handle, job: SourceJob | ClipJob | None = None) -> None:
+        """Do without a worker. A recording that it was reading is read anew, unless it is `job`, its last call's."""
+        pool.discard(handle)
+        source = self._sources.get(handle.source or "")
+        if source and source is not job:
+            self._unread.appendleft(source)
 
     def _again(self, job: SourceJob | ClipJob, stage: str, cause: str) -> None:
         """Try once more, or have a worker write down that it is given up."""
@@ -411,10 +415,17 @@ class Engine:
     def _make_room(self) -> None:
         """End a worker that has nothing to do where a worker of another pool finds no room."""
         crowded = [pool for pool in self._pools.values() if pool.waits_for_room()]
+        starving = [pool for pool in crowded if pool.starves()]
         for pool in self._pools.values():
-            spare = [handle for handle in pool.idle() if handle.source is None]
-            if spare and any(other is not pool for other in crowded):
-                pool.discard(spare[0])
+            idle = pool.idle()
+            spare = [handle for handle in idle if handle.source is None] if set(crowded) - {pool} else []
+            if idle and not spare and set(starving) - {pool}:
+                spare = idle  # nodes have gone: better read a recording anew than wait for ever
+                for other in starving:
+                    for handle in other.handles:
+                        handle.made = time.monotonic()  # one at a time
+            if spare:
+                self._discard(pool, spare[0])
 
     def _words(self, kind: Resources) -> str:
         names = [INGEST] if kind == self._chain.ingest.resources else []

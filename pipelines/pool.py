@@ -17,6 +17,8 @@ Node = Mapping[str, float]
 
 PENDING_SECONDS = 5.0
 """A worker that is not up after this waits for room, most likely."""
+STARVED_SECONDS = 30.0
+"""A pool none of whose workers is up after this certainly does."""
 
 
 @dataclass(eq=False)
@@ -51,6 +53,13 @@ class Pool:
         """Whether a worker seems to find no node with free resources."""
         now = time.monotonic()
         return any(now - handle.made > PENDING_SECONDS for handle in self.starting())
+
+    def starves(self) -> bool:
+        """Whether no worker is up, and none finds room."""
+        now = time.monotonic()
+        return bool(self.handles) and all(
+            handle.born is None and now - handle.made > STARVED_SECONDS for handle in self.handles
+        )
 
     def grow(self, work: int) -> list[Handle]:
         """Start workers for `work` calls that nobody is free for: at most as many at once as are up, or one."""

@@ -1,0 +1,96 @@
+"""Clips that break their stage, their worker or their time: one row each, and nobody else notices."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from schemas.errors import OutageError, StageError
+from tests.pipelines.conftest import Job
+
+FAULTY = "tests.pipelines.faulty_stages"
+
+
+def stage(name: str, /, **fields: object) -> dict[str, object]:
+    return {"use": f"{FAULTY}:{name}", **fields}
+
+
+def failures(job: Job, out: str = "out") -> dict[str, tuple[str, str]]:
+    return {
+        row["pair_id"]: (row["stage"], row["error_code"]) for row in job.decisions(out) if row["verdict"] == "failed"
+    }
+
+
+def test_every_fault_is_one_row_and_the_neighbours_are_kept(job: Job) -> None:
+    faults = {
+        "raises": ("raise", "error", "RuntimeError: on purpose"),
+        "sleeps": ("sleep", "time_limit", "longer than the 4 s"),
+        "holds": ("hold", "time_limit", "longer than the 4 s"),
+        "eats": ("eat", "memory", "MemoryError"),
+        "exits": ("exit", "crashed", "worker died"),
+        "segfaults": ("segfault", "crashed", "Segmentation fault"),
+        "misshapes": ("shape", "error", "(2, 133, 2)"),
+        "nans": ("nan", "error", "pose"),
+        "renames": ("key", "error", "another key"),
+    }
+    for name in faults:
+        job.record(name, seconds=1)
+    for name in ("fine", "good"):
+        job.record(name, seconds=1)
+    how = {name: fault for name, (fault, _, _) in faults.items()}
+    # Both in one group: a neighbour that ran before in the same worker must not be blamed.
+    stages = {
+        "before": stage("Faulty"),
+        "faulty": stage("Faulty", how=how, time_limit=4),
+    }
+    summary = job.build(stages=stages, run={"worker_memory_mb": 3000})
+    assert failures(job) == {name: ("faulty", code) for name, (_, code, _) in faults.items()}
+    rows = {row["pair_id"]: row for row in job.decisions()}
+    assert {name: words for name, (_, _, words) in faults.items() if words not in rows[name]["words"]} == {}
+    assert {name for name in faults if not rows[name]["traceback"]} == set()
+    assert "faulty_stages.py" in rows["holds"]["traceback"]
+    assert "faulty_stages.py" in rows["segfaults"]["traceback"]
+    assert summary.kept.total() == 2
+    assert {rows["fine"]["verdict"], rows["good"]["verdict"]} == {"kept"}
+    assert job.build(stages=stages, run={"worker_memory_mb": 3000}).unchanged
+
+
+def test_a_clip_whose_worker_was_killed_by_chance_is_kept(job: Job) -> None:
+    for name in ("a", "b", "c"):
+        job.record(name, seconds=1)
+    (job.folder / "seen").mkdir()
+    assert job.build(stages={"dies": stage("DiesOnce", folder=str(job.folder / "seen"))}).kept.total() == 3
+
+
+def test_a_stage_that_fails_on_most_clips_stops_the_run_and_says_why(job: Job) -> None:
+    job.record("a", seconds=50)
+    ingest = {"detector": "pyscenedetect", "min_seconds": 1, "max_seconds": 2}
+    with pytest.raises(StageError, match="failed on 20 of 20 clips.*nobody listens.*Is the server") as caught:
+        job.build(stages={"asks": stage("AlwaysRaises")}, ingest=ingest)
+    assert caught.value.where == "stages.asks"
+    # Once it is mended, what failed is tried again where the user says so.
+    summary = job.build(stages={"asks": stage("Faulty")}, ingest=ingest)
+    assert (summary.kept.total(), summary.failures.total()) == (25, 0)
+
+
+def test_an_outage_pauses_with_growing_intervals_and_loses_nothing(job: Job) -> None:
+    for name in ("a", "b", "c"):
+        job.record(name, seconds=1)
+    back, asked = job.folder / "back", job.folder / "asked"
+    threading.Thread(target=lambda: (time.sleep(12), back.touch())).start()
+    summary = job.build(stages={"asks": stage("Away", back=str(back), asked=str(asked))})
+    assert (summary.kept.total(), summary.failures.total()) == (3, 0)
+    assert len(asked.read_text().splitlines()) < 12
+
+
+def test_an_outage_that_lasts_stops_the_run_and_the_next_one_goes_on(job: Job) -> None:
+    job.record("a", seconds=1)
+    back, asked = job.folder / "back", job.folder / "asked"
+    values = {"stages": {"asks": stage("Away", back=str(back), asked=str(asked))}, "run": {"outage_seconds": 2}}
+    with pytest.raises(OutageError, match="still away after .*the server is away.*goes on from here"):
+        job.build(**values)
+    assert not (job.folder / "out/dataset.json").exists()
+    back.touch()
+    assert job.build(**values).kept.total() == 1
