@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import psutil
@@ -67,7 +67,9 @@ class Fault(Stage):
 class Seventh(Filter):
     """Drops every seventh clip."""
 
-    metrics = {"place": Metric("number of the clip in its recording, modulo 7", "count", (0, 6), (1, None))}
+    metrics: ClassVar[dict[str, Metric]] = {
+        "place": Metric("number of the clip in its recording, modulo 7", "count", (0, 6), (1, None))
+    }
 
     def measure(self, clip: Clip) -> dict[str, float]:
         return {"place": number_of(clip) % 7}

@@ -95,8 +95,8 @@ class Ingest(BaseModel):
     time_limit: float = Field(
         default=600.0,
         gt=0,
-        description="Seconds that a recording may take to give its next clip, or to be read on by five seconds; beyond, "
-        "its worker is ended and the recording fails.",
+        description="Seconds that a recording may take to give its next clip, or to be read on by five seconds. "
+        "Beyond, its worker is ended and the recording fails.",
     )
 
     limits: Limits = Field(default_factory=Limits, description="How far a recording is trusted; docs/security.md.")

@@ -478,8 +478,8 @@ def _last_words(born: Born | None) -> LastWords:
         return read_last_words(born.black_box)
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    there = NodeAffinitySchedulingStrategy(born.node, soft=False)
-    fetch = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(read_last_words)
+    there: Any = NodeAffinitySchedulingStrategy(born.node, soft=False)
+    fetch: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(read_last_words)
     try:
         words: LastWords = ray.get(fetch.remote(born.black_box), timeout=30)
     except RayError:  # the node has gone too

@@ -94,15 +94,15 @@ class RunConfig(_Section):
     worker_memory_mb: int = Field(
         8192,
         ge=512,
-        description="Memory that a worker without a GPU may take, in MB, unless its `resources.memory_mb` say otherwise. "
-        "A stage that asks for more fails its clip, with code `memory`.",
+        description="Memory that a worker without a GPU may take, in MB, unless its `resources.memory_mb` say "
+        "otherwise. A stage that asks for more fails its clip, with code `memory`.",
     )
     max_failed_share: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="A stage that fails on more than this share of its clips, of 20 at least, stops the run: most likely "
-        "something is wrong with the stage. 1 never stops.",
+        description="A stage that fails on more than this share of its clips, of 20 at least, stops the run: most "
+        "likely something is wrong with the stage. 1 never stops.",
     )
     outage_seconds: float = Field(
         600.0,
