@@ -56,7 +56,7 @@ class Fault(Stage):
         elif how == "eat":
             kept: list[Any] = []
             while True:
-                kept.append(np.ones(2**28))  # 2 GB
+                kept.append(np.zeros(2**27))  # 1 GB
         elif how == "exit":
             os._exit(1)
         elif how == "segfault":

@@ -39,7 +39,7 @@ class Faulty(Stage):
     def _eat(self, clip: Clip) -> None:
         kept: list[Any] = []
         while True:
-            kept.append(np.ones(2**26))  # 512 MB
+            kept.append(np.zeros(2**26))  # 512 MB
 
     def _exit(self, clip: Clip) -> None:
         os._exit(1)
