@@ -6,20 +6,26 @@ import csv
 import io
 import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.core import split_protocol, url_to_fs
 from pydantic import ValidationError
 
+from media.retrying import retry
+from media.sources import is_local, refusal
+from schemas.config import SourcesConfig
 from schemas.errors import ManifestError, Problem
-from schemas.manifest import Pair
+from schemas.manifest import SEGMENT_PAIR_ID, Kind, Pair
 
 Row = dict[str, Any]
+
+DEFAULT_SOURCES = SourcesConfig()
 
 MAX_ROWS = 10_000_000
 """Rows of one manifest: a few KB of Parquet can claim billions."""
@@ -32,26 +38,30 @@ _BATCH = 1000  # rows of Parquet unpacked at a time
 class Manifest:
     """The pairs of a manifest, in its order, and the folder that their relative paths were read against.
 
-    `written` maps absolute paths and URLs back to the relative ones of the manifest.
+    `written` maps absolute paths and URLs back to the relative ones of the manifest, `streams` files that were captured
+    to the addresses that they were captured from.
     """
 
     pairs: tuple[Pair, ...]
     base: str
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
+    streams: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def as_written(self, url: str | None) -> str | None:
         """`url` relative to the manifest's folder where it lies inside or was so written: no machine's path."""
+        if url and url in self.streams:
+            return self.streams[url]
         prefix = self.base.rstrip("/") + "/"
         if url and url.startswith(prefix):
             return url[len(prefix) :]
         return self.written.get(url, url) if url else url
 
 
-def read_manifest(url: str) -> Manifest:
+def read_manifest(url: str, *, sources: SourcesConfig = DEFAULT_SOURCES) -> Manifest:
     """Read and check every row of the manifest at `url`.
 
     The format follows the suffix (.jsonl, .csv, .parquet). Relative `video` and `garment` are taken relative to the
-    manifest's folder.
+    manifest's folder. Rows that `sources` does not let lead where they do are bad rows.
 
     Raises:
         ManifestError: listing every bad row with its line and field; or the file is absent, empty or unknown.
@@ -80,10 +90,15 @@ def read_manifest(url: str) -> Manifest:
             )
         first_line.setdefault(pair.pair_id, line)
         places = {name: getattr(pair, name) for name in ("video", "garment") if getattr(pair, name)}
-        problems.extend(Problem(line, name, why) for name, path in places.items() if (why := _unreachable(path)))
         absolute = {name: _absolute(path, base) for name, path in places.items()}
+        problems.extend(
+            Problem(line, name, why)
+            for name, path in absolute.items()
+            if (why := _forbidden(path, base, sources, live=name == "video" and pair.kind is Kind.LIVE))
+        )
         written |= {absolute[name]: path for name, path in places.items() if absolute[name] != path}
         pairs.append(pair.model_copy(update=absolute))
+    problems.extend(_like_segments(pairs, first_line))
     if not pairs and not problems:
         problems.append(Problem(0, "", "there is no row in it"))
     if problems:
@@ -91,16 +106,25 @@ def read_manifest(url: str) -> Manifest:
     return Manifest(tuple(pairs), base, written)
 
 
+def _like_segments(pairs: Sequence[Pair], lines: Mapping[str, int]) -> Iterator[Problem]:
+    """Rows with a name that a segment of a live row will have."""
+    live = {pair.pair_id for pair in pairs if pair.kind is Kind.LIVE}
+    for name in lines if live else ():
+        match = SEGMENT_PAIR_ID.fullmatch(name)
+        if match and match[1] in live:
+            yield Problem(lines[name], "pair_id", f"{name!r} is for a segment of the live row {match[1]!r}")
+
+
 def _read(url: str) -> tuple[bytes, str]:
     """Bytes of the manifest, and the folder it lies in."""
     if why := _unreachable(url):
         raise ManifestError(url, [Problem(0, "", why)])
     fs, path = url_to_fs(url)
-    if not fs.isfile(path):
-        raise ManifestError(url, [Problem(0, "", "there is no such file")])
     try:
-        data: bytes = fs.cat_file(path)
-    except OSError as error:
+        data: bytes = retry(partial(fs.cat_file, path))
+    except FileNotFoundError as error:
+        raise ManifestError(url, [Problem(0, "", "there is no such file")]) from error
+    except Exception as error:  # every file system has error types of its own
         raise ManifestError(url, [Problem(0, "", f"cannot be read: {error}")]) from error
     return data, _folder_of(url, fs)
 
@@ -120,6 +144,15 @@ def _unknown_protocol(protocol: str) -> str:
     return ""
 
 
+def _forbidden(url: str, base: str, sources: SourcesConfig, *, live: bool) -> str:
+    """Why a manifest in the folder `base` may not name `url`, or why nobody could read it; "" if all is well."""
+    if live:
+        return refusal(urlsplit(url)._replace(scheme="http").geturl(), sources)
+    if is_local(url) and not is_local(base) and not sources.allow_local_files:
+        return "is a file of this machine, which a manifest from elsewhere may not name (`sources.allow_local_files`)"
+    return _unreachable(url) or refusal(url, sources)
+
+
 def _folder_of(url: str, fs: fsspec.AbstractFileSystem) -> str:
     protocol, path = split_protocol(url)
     if protocol in (None, "file", "local"):
@@ -132,7 +165,8 @@ def _absolute(path: str, base: str) -> str:
         return path
     protocol, folder = split_protocol(base)
     if protocol is not None:  # object stores know no "..": it has to be worked out here
-        return f"{protocol}://{posixpath.normpath(posixpath.join(folder, path))}"
+        root, _, inside = folder.partition("/")
+        return f"{protocol}://{root}{posixpath.normpath(posixpath.join('/', inside, path))}"
     return posixpath.normpath(posixpath.join(base, path))
 
 

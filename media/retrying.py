@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import Any, Self, TypeVar
 
 import tenacity
 
@@ -29,6 +30,7 @@ _PASSING_KINDS = {
     "aiohttp.ClientPayloadError",
     "azure.ServiceRequestError",
     "azure.ServiceResponseError",
+    "botocore.ConnectionError",
     "botocore.HTTPClientError",
     "botocore.ResponseParserError",
     "google.TransportError",
@@ -67,3 +69,39 @@ def may_pass(error: BaseException) -> bool:
         return True
     kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
     return bool(kinds & _PASSING_KINDS)
+
+
+class RetriedFile:
+    """An open file of a store, for reading. A read that fails for a reason that may pass is done again.
+
+    fsspec's files keep their position when a read fails.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.closed = False
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """As of any file."""
+        data: bytes = retry(partial(self._file.read, size))
+        return data
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """As the file in the store is."""
+        return bool(self._file.seekable())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.closed = True
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from media.http import HttpFile, names_private_host
-from media.retrying import retry
+from media.retrying import RetriedFile, retry
 from schemas.config import SourcesConfig
 from schemas.errors import MediaError
 
@@ -157,7 +157,7 @@ def _open_in_store(url: str) -> Any:
         filesystem, path = _filesystem(url)
         if isinstance(filesystem, LocalFileSystem):
             return open(path, "rb")
-        return _Retried(retry(partial(filesystem.open, path, "rb", block_size=BLOCK, cache_type="readahead")))
+        return RetriedFile(retry(partial(filesystem.open, path, "rb", block_size=BLOCK, cache_type="readahead")))
     except IsADirectoryError as error:
         raise MediaError("this is a folder", code="missing", where=url, remedy="Name one video file") from error
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -170,24 +170,6 @@ def _open_in_store(url: str) -> Any:
         ) from error
     except Exception as error:  # every file system has error types of its own
         raise MediaError(f"cannot be opened: {error}", code="unreadable", where=url) from error
-
-
-class _Retried:
-    """A file in a store; a read that fails for a reason that may pass is done again. Its position stays meanwhile."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.seekable, self.seek, self.tell, self.close = file.seekable, file.seek, file.tell, file.close
-
-    def read(self, size: int = -1) -> bytes:
-        data: bytes = retry(partial(self._file.read, size))
-        return data
-
-    def __enter__(self) -> _Retried:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _checked(file: Any, url: str) -> tuple[int | None, Any]:

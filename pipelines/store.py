@@ -4,21 +4,20 @@ WORK/clips/PAIR/KEY.clip     `schemas.record.encode_clip`: record and artifacts
 WORK/ledgers/PAIR.json       what a whole recording gave: written last, when all its clips are stored
 WORK/records/PAIR.json.gz    copy of the records of a pair's clips, to read them at once; each is good for one state of
                              its clip's file, and what is missing or outdated is read from the clips
+WORK/unfinished/             on disk only: what is being written, and what a killed writer was writing
 """
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines import urls
-from schemas.artifacts import ARTIFACTS
 from schemas.clip import Clip, Failure
 from schemas.errors import DatasetError
 from schemas.manifest import Pair
@@ -26,6 +25,7 @@ from schemas.record import Artifacts, decode_clip, decode_head, encode_clip, mem
 
 HEAD_BYTES = 32 * 1024
 """What is read of a clip's file to get at its record, which is mostly some 5 kB."""
+HEADS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +74,11 @@ class ClipStore:
 
     def put(self, clip: Clip) -> None:
         """Store `clip`, in place of what was there under its key."""
-        urls.write_whole(self._clip_url(clip.key), encode_clip(clip))
+        self.put_encoded(clip.key, encode_clip(clip))
 
     def put_encoded(self, key: str, data: bytes) -> None:
         """Store a clip that is encoded already."""
-        urls.write_whole(self._clip_url(key), data)
+        self._write(self._clip_url(key), data)
 
     def get(self, key: str) -> Clip | None:
         """The clip under `key`, or None. Raises `DatasetError` naming the file if it is damaged."""
@@ -98,6 +98,17 @@ class ClipStore:
             raise DatasetError(
                 error.what, where=self._clip_url(key), remedy="Delete it; the next build makes it anew"
             ) from error
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed left half-written."""
+        urls.sweep(self._unfinished)
+
+    @property
+    def _unfinished(self) -> str:
+        return urls.join(self.url, "unfinished")
+
+    def _write(self, url: str, data: bytes) -> None:
+        urls.write_whole(url, data, unfinished=self._unfinished)
 
     def keys(self, pair_id: str) -> list[str]:
         """Keys of the stored clips of a pair, in order, whatever made them."""
@@ -125,8 +136,12 @@ class ClipStore:
         return {name.removesuffix(".clip"): identity for name, identity in names.items() if name.endswith(".clip")}
 
     def _read_records(self, keys: list[str]) -> dict[str, Clip | None]:
-        heads = urls.read_heads([self._clip_url(key) for key in keys], HEAD_BYTES)
-        return {key: self._record(key, head) for key, head in zip(keys, heads, strict=True) if head is not None}
+        records = {}
+        for first in range(0, len(keys), HEADS_AT_ONCE):
+            some = keys[first : first + HEADS_AT_ONCE]
+            heads = urls.read_heads([self._clip_url(key) for key in some], HEAD_BYTES)
+            records |= {key: self._record(key, head) for key, head in zip(some, heads, strict=True) if head is not None}
+        return records
 
     def _record(self, key: str, head: bytes) -> Clip | None:
         try:
@@ -146,21 +161,19 @@ class ClipStore:
 
     def _put_copies(self, pair_id: str, copies: dict[str, _Copy]) -> None:
         data = _COPIES.dump_json(copies, exclude={"__all__": {"record": {"artifacts"}}})
-        urls.write_whole(self._copies_url(pair_id), gzip.compress(data, compresslevel=1, mtime=0))
+        self._write(self._copies_url(pair_id), gzip.compress(data, compresslevel=1, mtime=0))
 
     def _copies_url(self, pair_id: str) -> str:
         return urls.join(self.url, "records", f"{pair_id}.json.gz")
 
     def delete(self, key: str) -> None:
         """Remove a stored clip, if it is there."""
-        fs, path = urls.filesystem(self._clip_url(key))
-        with suppress(FileNotFoundError):
-            fs.rm_file(path)
+        urls.delete(self._clip_url(key))
 
     def put_ledger(self, ledger: Ledger) -> None:
         """Store `ledger`: from now on its recording counts as read."""
         data = _LEDGER.dump_json(ledger, exclude={"rejected": {"__all__": {"artifacts"}}})
-        urls.write_whole(urls.join(self.url, "ledgers", f"{ledger.pair.pair_id}.json"), data)
+        self._write(urls.join(self.url, "ledgers", f"{ledger.pair.pair_id}.json"), data)
 
     def ledger(self, pair_id: str) -> Ledger | None:
         """Ledger of a pair, or None where its recording was not read to the end."""
@@ -172,17 +185,3 @@ class ClipStore:
             return _LEDGER.validate_json(data)
         except ValidationError as error:
             raise DatasetError(f"this is no ledger: {error}", where=url, remedy="Delete it") from error
-
-    def ledgers(self) -> Iterator[Ledger]:
-        """All ledgers, in order of pair id."""
-        fs, path = urls.filesystem(urls.join(self.url, "ledgers"))
-        if not fs.isdir(path):
-            return
-        for name in sorted(fs.ls(path, detail=False)):
-            pair_id = name.rpartition("/")[2].removesuffix(".json")
-            if name.endswith(".json") and (ledger := self.ledger(pair_id)):
-                yield ledger
-
-
-SHARED_MEMBERS = tuple(kind.member for kind in ARTIFACTS.values() if kind.shared)
-"""Members of a stored clip that go into the shards, as they are."""

@@ -1,11 +1,11 @@
 """Parquet files written and read a row group at a time: memory does not grow with the number of rows.
 
-Read them with `use_threads=False`: with threads, pyarrow 26 may abort when Python ends.
+They are read with `use_threads=False`: with threads, pyarrow 26 may abort when Python ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,17 +36,23 @@ def table_writer(url: str, schema: pa.Schema) -> Iterator[Callable[[Mapping[str,
                 flush()
 
         yield write
-        flush()
+        if rows:
+            flush()
 
 
 @contextmanager
 def open_table(url: str) -> Iterator[pq.ParquetFile]:
     """The Parquet file at `url`. Raises `DatasetError` where it is missing or damaged, then and while it is read."""
-    fs, path = urls.filesystem(url)
     try:
-        with fs.open(path, "rb") as stream:
+        with urls.open_read(url) as stream:
             yield pq.ParquetFile(stream)
     except FileNotFoundError:
         raise DatasetError("there is no such table", where=url, remedy="Run `vvt build` again") from None
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"the table cannot be read ({error})", where=url, remedy="Run `vvt build` again") from error
+
+
+def read_rows(table: pq.ParquetFile, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Rows of `table`, without the other columns."""
+    for batch in table.iter_batches(batch_size=GROUP_ROWS, columns=list(columns), use_threads=False):
+        yield from batch.to_pylist()

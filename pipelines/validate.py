@@ -134,9 +134,8 @@ def _read_dataset(out: str) -> _Dataset:
 
 def _read_index(out: str) -> list[Row]:
     url = urls.join(out, INDEX)
-    fs, path = urls.filesystem(url)
     try:
-        with fs.open(path, "rb") as stream:
+        with urls.open_read(url) as stream:
             table = pq.read_table(stream, use_threads=False)  # threads: pyarrow 26 may abort when Python ends
     except FileNotFoundError:
         raise DatasetError("there is no index", where=url, remedy="Build the dataset anew.") from None
@@ -167,9 +166,7 @@ def _check_description(dataset: _Dataset) -> Iterator[Problem]:
 
 def _check_files(out: str, dataset: _Dataset) -> Iterator[Problem]:
     """Shards that nobody names: a reader that takes all of `shards/*.tar` would read them."""
-    fs, path = urls.filesystem(urls.join(out, "shards"))
-    found = fs.ls(path, detail=False) if fs.isdir(path) else []
-    names = {f"shards/{file.rstrip('/').rpartition('/')[2]}" for file in found if file.endswith(".tar")}
+    names = {f"shards/{name}" for name in urls.files_in(urls.join(out, "shards")) if name.endswith(".tar")}
     for name in sorted(names - {shard.name for shard in dataset.shards}):
         yield Problem(name, f"is there, but {DATASET} does not name it")
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from pydantic import ValidationError
 
@@ -65,9 +65,8 @@ def check_shard(
     by_offset: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_offset[row["offset"]].append(row)
-    fs, path = urls.filesystem(url)
     try:
-        with fs.open(path, "rb") as stream:
+        with urls.open_read(url) as stream:
             hashing = _HashingReader(stream)
             cuts = sorted({0, *by_offset})
             for start, stop in pairwise([*cuts, None]):
@@ -91,7 +90,7 @@ def check_shard(
 class _HashingReader:
     """Reads a stream from its start to its end, hashing and counting."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self.hash = hashlib.sha256()
         self.size = 0

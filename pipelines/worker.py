@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import media
 from curation.ingest import Ingested
+from media import sources
 from pipelines.black_box import BlackBox
 from pipelines.chain import INGEST, Chain
 from pipelines.store import ClipStore, Ledger
@@ -114,6 +115,7 @@ class Worker:
     """
 
     def __init__(self, chain: Chain, store: ClipStore, *, node: str = "") -> None:
+        sources.hold_to(chain.sources)
         self._chain = chain
         self._store = store
         self._node = node

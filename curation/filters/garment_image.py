@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from curation.filters.blur import blur_of
+from media.sources import read_source
 from schemas.clip import Clip
+from schemas.errors import MediaError
 from schemas.metrics import Metric
 from schemas.stage import Filter
 
@@ -77,14 +79,11 @@ class GarmentImage(Filter):
         }
 
     def _load(self, url: str) -> NDArray[np.uint8] | None:
-        import fsspec
-
         try:
-            with fsspec.open(url, "rb") as file:
-                data = file.read(self.max_bytes + 1)
-        except (FileNotFoundError, IsADirectoryError):
-            return None
-        if len(data) > self.max_bytes:
+            data = read_source(url, max_bytes=self.max_bytes)
+        except MediaError as error:
+            if error.code == "unreadable":  # the storage's fault, not the image's
+                raise
             return None
         return decode_image(data, max_pixels=self.max_pixels, max_side=self.max_side)
 

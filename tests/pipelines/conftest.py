@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from fractions import Fraction
@@ -21,7 +22,15 @@ from schemas.config import BuildConfig, RunConfig
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
+def aws_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Configuration file of AWS's clients, which the cluster's workers read too: a test may write it later."""
+    path = tmp_path_factory.mktemp("aws") / "config"
+    os.environ |= {"AWS_CONFIG_FILE": str(path), "AWS_EC2_METADATA_DISABLED": "true"}
+    return path
+
+
+@pytest.fixture(scope="session")
+def cluster(aws_config: Path) -> Iterator[None]:
     with ray_cluster(RunConfig()):
         yield
 
