@@ -6,6 +6,7 @@ import math
 import re
 from enum import StrEnum
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -30,6 +31,7 @@ class Kind(StrEnum):
 PAIR_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 SEGMENT_SUFFIX = "-s{:06d}"
 """What a segment of a live row adds to the row's `pair_id`."""
+SEGMENT_PAIR_ID = re.compile(r"(.+)-s\d{6,}")
 LIVE_PAIR_ID_MAX = 64 - len(SEGMENT_SUFFIX.format(0))
 LIVE_PROTOCOLS = ("http", "https", "rtmp", "rtmps")
 _CLOCK = re.compile(r"^(?:(\d+):(?=[0-5]?\d:))?(\d+):([0-5]?\d(?:\.\d+)?)$")
@@ -130,7 +132,7 @@ class Pair(BaseModel):
         live = info.data.get("kind") is Kind.LIVE
         if live and info.field_name == "pair_id" and len(value) > LIVE_PAIR_ID_MAX:
             raise ValueError(f"has {len(value)} characters; allowed for a live row: {LIVE_PAIR_ID_MAX}")
-        if live and info.field_name == "video" and value.partition("://")[0].lower() not in LIVE_PROTOCOLS:
+        if live and info.field_name == "video" and not _is_live_address(value):
             raise ValueError(f"{value!r:.80} is no address of a live stream; allowed: {', '.join(LIVE_PROTOCOLS)}")
         if live and value is not None and info.field_name in ("start", "end"):
             raise ValueError("a live stream has no span; allowed: max_seconds, max_mb")
@@ -150,6 +152,14 @@ class Pair(BaseModel):
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValueError(f"end ({self.end:g} s) is not after start ({self.start:g} s)")
         return self
+
+
+def _is_live_address(value: str) -> bool:
+    try:
+        address = urlsplit(value)
+        return address.scheme in LIVE_PROTOCOLS and bool(address.hostname) and address.port != 0
+    except ValueError:  # no port, no IPv6 address
+        return False
 
 
 def _is_blank(value: Any) -> bool:

@@ -24,12 +24,13 @@ RESTARTED = "Media sequence changed"
 
 
 class Ending(StrEnum):
-    """Why a capture is at its end."""
+    """Why a capture is at its end: the stream is complete, a limit was reached, nothing came any more, or it failed."""
 
     STREAM = "stream"
     SECONDS = "seconds"
     SIZE = "size"
     SILENCE = "silence"
+    FAILURE = "failure"
 
 
 @dataclass(frozen=True, kw_only=True)

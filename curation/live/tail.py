@@ -23,9 +23,9 @@ class Tail:
     def __contains__(self, packet: Packet) -> bool:
         return packet.digest in self._at
 
-    def __iter__(self) -> Iterable[str]:
-        """Hashes, oldest first."""
-        return iter(self._at)
+    def until(self, at_seconds: float) -> tuple[str, ...]:
+        """Hashes of the packets before `at_seconds` of the stream, oldest first."""
+        return tuple(digest for digest, at in self._at.items() if at < at_seconds + 0.001)
 
     def add(self, packet: Packet, *, at_seconds: float) -> None:
         """Note a packet that is captured now, `at_seconds` of the stream."""
