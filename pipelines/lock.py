@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines import urls
 from pipelines.ticker import Ticker
-from schemas.errors import LockedError, VvtError
+from schemas.errors import ConfigError, LockedError, VvtError
 
 LOCK = "driver.lock"
 BEAT_SECONDS = 10.0
@@ -112,9 +112,9 @@ class DriverLock:
 
     def _take(self, url: str) -> None:
         try:
-            created = _create(url, self._data())
-        except OSError as error:
-            if not isinstance(error, PermissionError) and error.errno != errno.EROFS:
+            created = urls.create(url, self._data())
+        except (OSError, ConfigError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             self._refuse_the_living(url)  # a clip store that can only be read, for a replay
             return
@@ -122,19 +122,19 @@ class DriverLock:
             self._refuse_the_living(url)
             urls.write_whole(url, self._data())
         self._held.append(url)
-        if created and _is_local(url):
-            return
-        time.sleep(SETTLE_SECONDS)
-        holder = read_holder(url)
-        if holder and holder.token != self._me.token:
-            raise self._locked(url, holder)
+        if not (created and _is_local(url)):
+            time.sleep(SETTLE_SECONDS)
+            holder = read_holder(url)
+            if holder and holder.token != self._me.token:
+                raise self._locked(url, holder)
+        urls.sweep(url.removesuffix(f"/{LOCK}"))
 
     def _refuse_the_living(self, url: str) -> None:
         holder = read_holder(url)
         if holder is None:  # it may be about to be written
             time.sleep(SETTLE_SECONDS)
             holder = read_holder(url)
-        if holder is None:
+        if holder is None or holder.token == self._me.token:  # ours: its creation was tried twice, over a bad line
             return
         if holder.is_alive(beat_seconds=self._beat_seconds):
             raise self._locked(url, holder)
@@ -145,7 +145,6 @@ class DriverLock:
                 raise self._locked(url, seen)
         self.taken_over.append(f"{url}: taken over from a driver that is gone ({holder})")
         _log.warning("%s", self.taken_over[-1])
-        _remove_unfinished(url.removesuffix(f"/{LOCK}"))
 
     def _locked(self, url: str, holder: Holder) -> LockedError:
         elsewhere = holder.machine != self._me.machine
@@ -173,8 +172,7 @@ class DriverLock:
             with suppress(OSError, VvtError):  # left behind, it is recognised as such
                 holder = read_holder(url)
                 if holder and holder.token == self._me.token:
-                    fs, path = urls.filesystem(url)
-                    fs.rm_file(path)
+                    urls.delete(url)
         self._held = []
 
     def _data(self) -> bytes:
@@ -189,30 +187,8 @@ def read_holder(url: str) -> Holder | None:
         return None
 
 
-def _create(url: str, data: bytes) -> bool:
-    """Make the file at `url`; False if it was there. Atomic on disk, S3 and GCS; other stores may only look first."""
-    fs, path = urls.filesystem(url)
-    try:
-        if _is_local(url):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "xb") as stream:
-                stream.write(data)
-        else:
-            fs.pipe_file(path, data, mode="create")
-    except FileExistsError:
-        return False
-    return True
-
-
 def _is_local(url: str) -> bool:
     return isinstance(urls.filesystem(url)[0], LocalFileSystem)
-
-
-def _remove_unfinished(folder: str) -> None:
-    """Remove what a driver that was killed had begun to write on disk. Other stores show no unfinished files."""
-    if _is_local(folder):
-        for file in Path(urls.filesystem(folder)[1]).rglob("*.part"):
-            file.unlink(missing_ok=True)
 
 
 def _began_before(pid: int, when: float) -> bool:

@@ -122,7 +122,7 @@ def write_whole(url: str, data: bytes, *, unfinished: str = "") -> None:
 
 
 def create(url: str, data: bytes) -> bool:
-    """Write `data` into a new file; False where there is one. Atomic on disk, S3 and GCS: others may look, then write."""
+    """Write `data` into a new file; False where there is one. Atomic on disk, S3, GCS; others may look, then write."""
     fs, path = filesystem(url)
     try:
         if isinstance(fs, LocalFileSystem):

@@ -23,17 +23,18 @@ class Watch:
     """Watches the run that holds `lock`, while its `with` block lasts. `driver_seconds` is the driver's own work."""
 
     def __init__(self, config: BuildConfig, lock: DriverLock) -> None:
-        folder = urls.join(config.output, "work")
+        self._folder = urls.join(config.output, "work")
         driver = lock.holder
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(driver.started))}-{driver.token[:8]}"
         self.tally = Tally()
         self.driver_seconds = 0.0
         self._config, self._lock = config, lock
-        self._status = StatusFile(folder, self.tally, driver=driver)
-        self._log = EventLog(folder, name=name, echo=config.run.log_json)
+        self._status = StatusFile(self._folder, self.tally, driver=driver)
+        self._log = EventLog(self._folder, name=name, echo=config.run.log_json)
         self._stack = ExitStack()
 
     def __enter__(self) -> Watch:
+        urls.sweep(self._folder)
         self._stack.enter_context(self._log)
         self._stack.enter_context(self._status)
         driver = self._lock.holder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -60,18 +61,21 @@ def test_the_second_driver_is_refused_and_the_first_is_named(tmp_path: Path) -> 
         first.wait()
 
 
-def test_a_killed_drivers_lock_is_taken_over_and_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("zombie", [True, False])
+def test_a_killed_drivers_lock_is_taken_over_and_said_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, zombie: bool
+) -> None:
     first = driver(tmp_path)
-    (tmp_path / "clips").mkdir()
-    (tmp_path / "clips" / "a-00000000.clip.0b5e55ed.part").touch()
-    first.kill()  # not waited for yet: a zombie is as dead
+    (tmp_path / f"status.json.{socket.gethostname()}.{first.pid}.0b5e55ed.part").touch()
+    first.kill()
+    if not zombie:
+        first.wait()
     time.sleep(0.2)
     with DriverLock(tmp_path):
         assert f"process {first.pid}" in caplog.text
         assert "taken over" in caplog.text
     first.wait()
-    assert os.listdir(tmp_path) == ["clips"]
-    assert not os.listdir(tmp_path / "clips")
+    assert not [name for name in os.listdir(tmp_path) if not (zombie and name.endswith(".part"))]
 
 
 def test_a_process_that_took_the_dead_ones_number_is_not_the_driver(tmp_path: Path) -> None:
