@@ -135,7 +135,13 @@ def packed_before(output: str, contents: str) -> Packed | None:
 
 def make_sample(store: ClipStore, key: str, *, split: str, stages: Sequence[str], as_written: AsWritten) -> Sample:
     """The sample of one stored clip: its shared members as they are stored, and `meta.json`."""
-    stored = store.members(key)
+    try:
+        stored = store.members(key)
+    except DatasetError as error:
+        store.delete(key)
+        raise DatasetError(
+            f"{error.what}; it was removed", where=error.where, remedy="`vvt build` makes it anew, then packs"
+        ) from error
     if stored is None:
         raise DatasetError(
             "the clip left the store while it was being packed", where=key, remedy="Run the same command again"
@@ -226,12 +232,11 @@ def _write_shards(
         with urls.open_whole(urls.join(output, name)) as stream:
             hashing = _HashingStream(stream)
             # No owner, no clock: equal samples give equal bytes.
-            writer = webdataset.TarWriter(hashing, encoder=False, mtime=0, user="", group="")
-            while waiting is not None and _has_room(len(rows), writer.tarstream.offset, waiting, config):
-                rows.append({**waiting.row, "shard": name, "offset": writer.tarstream.offset})
-                writer.write({"__key__": waiting.key, **waiting.members})
-                waiting = next(samples, None)
-            writer.close()
+            with webdataset.TarWriter(hashing, encoder=False, mtime=0, user="", group="") as writer:
+                while waiting is not None and _has_room(len(rows), writer.tarstream.offset, waiting, config):
+                    rows.append({**waiting.row, "shard": name, "offset": writer.tarstream.offset})
+                    writer.write({"__key__": waiting.key, **waiting.members})
+                    waiting = next(samples, None)
         yield (
             Shard(name=name, split=split, size=hashing.size, sha256=hashing.hash.hexdigest(), samples=len(rows)),
             rows,

@@ -30,7 +30,7 @@ from pipelines import urls
 from pipelines.chain import Chain
 from pipelines.histogram import HEIGHT, WIDTH, Histogram, histogram, shown
 from pipelines.report_facts import Facts, facts_of
-from pipelines.tables import DECISIONS, open_table
+from pipelines.tables import DECISIONS, open_table, read_rows
 from schemas.annotation import ActionCaption, Annotation
 from schemas.conditions import UInt8
 from schemas.errors import DatasetError
@@ -139,13 +139,12 @@ def _interactions(output: str) -> Interactions:
     clips: Counter[str] = Counter()
     without = 0
     with open_table(urls.join(output, INDEX)) as index:
-        for batch in index.iter_batches(columns=["fps", "actions"], use_threads=False):  # threads: see `tables`
-            for row in batch.to_pylist():
-                clips.update({action["category"] for action in row["actions"]})
-                without += not row["actions"]
-                for action in row["actions"]:
-                    frames = action["end_frame"] + 1 - action["start_frame"]
-                    seconds[action["category"]].append(frames / row["fps"])
+        for row in read_rows(index, ["fps", "actions"]):
+            clips.update({action["category"] for action in row["actions"]})
+            without += not row["actions"]
+            for action in row["actions"]:
+                frames = action["end_frame"] + 1 - action["start_frame"]
+                seconds[action["category"]].append(frames / row["fps"])
     categories = [
         Category(
             name=name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from curation.ingest import STAGE as SHOTS
 from curation.ingest import Ingest
 from pipelines.chain import INGEST, Chain
 from pipelines.histogram import Histogram, histogram
+from pipelines.tables import read_rows
 from schemas.metrics import Bound, Metric
 from schemas.stage import Filter
 
@@ -190,7 +191,7 @@ class _Counted:
 def facts_of(decisions: pq.ParquetFile, chain: Chain) -> Facts:
     """Count the rows of `decisions.parquet` under the bounds of `chain`."""
     counted = _Counted()
-    for row in _rows(decisions):
+    for row in read_rows(decisions, _COLUMNS):
         counted.add(row)
     return Facts(
         totals=_totals(counted),
@@ -199,11 +200,6 @@ def facts_of(decisions: pq.ParquetFile, chain: Chain) -> Facts:
         failures=_failures(counted),
         metrics=_metrics(decisions, chain),
     )
-
-
-def _rows(decisions: pq.ParquetFile) -> Iterator[Row]:
-    for batch in decisions.iter_batches(columns=_COLUMNS, use_threads=False):  # threads: pyarrow 26 may abort at exit
-        yield from batch.to_pylist()
 
 
 def _totals(counted: _Counted) -> Totals:
@@ -245,7 +241,7 @@ def _reasons(counted: _Counted, decisions: pq.ParquetFile) -> tuple[Reason, ...]
     ordered = sorted(counted.dropped.items(), key=lambda item: (-len(item[1].rows), item[0]))[:_GROUPS]
     chosen = [_spread(dropped) for _, dropped in ordered]
     wanted = {number for numbers in chosen for number in numbers}
-    examples = {number: _example(row) for number, row in enumerate(_rows(decisions)) if number in wanted}
+    examples = {number: _example(row) for number, row in enumerate(read_rows(decisions, _COLUMNS)) if number in wanted}
     return tuple(
         Reason(
             stage=stage,

@@ -136,7 +136,7 @@ class ClipStore:
         return {name.removesuffix(".clip"): identity for name, identity in names.items() if name.endswith(".clip")}
 
     def _read_records(self, keys: list[str]) -> dict[str, Clip | None]:
-        records = {}
+        records: dict[str, Clip | None] = {}
         for first in range(0, len(keys), HEADS_AT_ONCE):
             some = keys[first : first + HEADS_AT_ONCE]
             heads = urls.read_heads([self._clip_url(key) for key in some], HEAD_BYTES)
