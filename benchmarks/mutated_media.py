@@ -135,6 +135,8 @@ def run(mutations: Iterable[Mutation], folder: Path, *, keep: Path | None) -> tu
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--count", type=int, default=2400)
+    parser.add_argument("--first", type=int, default=0, help="seed to begin with")
+    parser.add_argument("--sample", default="face_noface", help="video of `vvt models list` that the files show")
     parser.add_argument("--keep", type=Path, help="folder for the files that made a fault")
     options = parser.parse_args()
     from PIL import Image
@@ -142,9 +144,9 @@ def main() -> None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        videos = make_videos(folder, weights.path("face_noface"))
+        videos = make_videos(folder, weights.path(options.sample))
         images = make_images(Image.effect_mandelbrot((320, 240), (-2, -1.5, 1, 1.5), 50))
-        counts, most = run(mutate(videos | images, options.count), folder, keep=options.keep)
+        counts, most = run(mutate(videos | images, options.count, first=options.first), folder, keep=options.keep)
     seconds = time.perf_counter() - started
     files = sorted({file for file, _ in counts})
     print("| file | clips or image | typed error | untyped | crash | hang | memory |\n|---|---|---|---|---|---|---|")

@@ -89,10 +89,10 @@ def make_images(picture: object) -> dict[str, bytes]:
     return made
 
 
-def mutate(files: dict[str, bytes], count: int) -> Iterator[Mutation]:
-    """`count` mutations, dealt out evenly over files and kinds."""
+def mutate(files: dict[str, bytes], count: int, *, first: int = 0) -> Iterator[Mutation]:
+    """`count` mutations of the seeds from `first` on, dealt out evenly over files and kinds."""
     names = sorted(files)
-    for seed in range(count):
+    for seed in range(first, first + count):
         file = names[seed % len(names)]
         kind = list(KINDS)[seed // len(names) % len(KINDS)]
         chaos = random.Random(seed)

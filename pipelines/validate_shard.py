@@ -13,6 +13,8 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
+from media.decoding import decode
+from media.inputs import Input
 from media.normalised import check_normalised
 from pipelines import urls
 from schemas.annotation import Annotation
@@ -225,18 +227,13 @@ def _check_members(meta: Meta, members: dict[str, bytes], row: dict[str, Any]) -
 
 def _check_video(video: bytes, clip: Clip) -> None:
     """Raise `MediaError` unless `video` is in the normalised form and decodes to the frames of `clip.span`."""
-    import av
-
     span = clip.span
     layout = check_normalised(video)
     said, found = (span.width, span.height, span.fps), (layout.width, layout.height, layout.fps)
     if found != said:
         raise MediaError(f"is {_size(*found)}, its record says {_size(*said)}", code="unsupported")
-    try:
-        with av.open(io.BytesIO(video), "r") as container:
-            frames = sum(1 for _ in container.decode(video=0))
-    except av.FFmpegError as error:
-        raise MediaError(f"does not decode: {error}", code="undecodable") from error
+    with Input(video) as recording:
+        frames = sum(1 for _ in decode(recording))
     if frames != span.frames:
         raise MediaError(f"decodes to {frames} frames, its record says {span.frames}", code="truncated")
 

@@ -21,6 +21,7 @@ class Limits(BaseModel):
 
     containers: tuple[str, ...] = Field(
         default=CONTAINERS,
+        min_length=1,
         description="Container formats that may be opened, by FFmpeg's names. Leave out playlists and session "
         "descriptions, which have FFmpeg open other files and addresses.",
     )

@@ -29,6 +29,7 @@ class GarmentImage(Filter):
 
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ("garment",)
+    version: ClassVar[int] = 2
     metrics: ClassVar[dict[str, Metric]] = {
         "garment_readable": Metric("1 if the garment image can be read, else 0", "", (0, 1), (1, None)),
         "garment_short_side": Metric("shorter side of the garment image", "px", (1, None), (256, None)),
