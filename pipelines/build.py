@@ -6,9 +6,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -21,6 +21,9 @@ from pipelines.dataset import CONFIG, Counts, write_dataset
 from pipelines.engine import Engine
 from pipelines.explain import StageWork, explain, remember_settings
 from pipelines.interruption import stop_requests
+from pipelines.jobs import SourceJob
+from pipelines.live import LiveFeed
+from pipelines.live_ledger import TO_CAPTURE, Capturing, captured
 from pipelines.lock import DriverLock
 from pipelines.lookahead import in_order
 from pipelines.plan import Plan, make_plan
@@ -29,6 +32,7 @@ from pipelines.store import ClipStore
 from pipelines.watch import Watch
 from schemas.config import BuildConfig, RunConfig
 from schemas.errors import ConfigError, DatasetError
+from schemas.manifest import Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +69,16 @@ def build(config: BuildConfig) -> Summary:
     urls.check_writable(config.work_url)
     store = ClipStore(config.work_url)
     with DriverLock(config.output, config.work_url) as lock, Watch(config, lock) as watch:
+        live = captured(manifest, store.url)
+        streams = live.to_capture(manifest, retry_failed=config.run.retry_failed)
         with held_to(config.sources):
-            plan = make_plan(manifest.pairs, chain, store, retry_failed=config.run.retry_failed, remember=True)
+            plan = make_plan(live.recordings, chain, store, retry_failed=config.run.retry_failed, remember=True)
         remember_settings(chain, store)
         for _ in in_order(store.delete, plan.outdated):
             pass
-        profile = _work(plan, chain, store, config.run, watch) if plan.sources or plan.clips else None
+        profile = None
+        if plan.sources or plan.clips or streams:
+            profile = _work(plan, chain, store, config, watch, streams=streams)
         store.sweep()
         watch.writing()
         return _write_dataset(config, chain, manifest, store, started=started, plan=plan, profile=profile)
@@ -82,8 +90,11 @@ def plan_build(config: BuildConfig) -> tuple[Plan, list[StageWork]]:
     chain = make_chain(config)
     manifest = read_manifest(config.manifest, sources=config.sources)
     store = ClipStore(config.work_url)
+    live = captured(manifest, store.url)
     with held_to(config.sources):
-        plan = make_plan(manifest.pairs, chain, store, retry_failed=config.run.retry_failed)
+        plan = make_plan(live.recordings, chain, store, retry_failed=config.run.retry_failed)
+    streams = live.to_capture(manifest, retry_failed=config.run.retry_failed)
+    plan = replace(plan, reasons={**plan.reasons, **dict.fromkeys((pair.pair_id for pair in streams), TO_CAPTURE)})
     return plan, explain(plan, chain, store)
 
 
@@ -100,7 +111,8 @@ def replay(config: BuildConfig) -> Summary:
     manifest = read_manifest(config.manifest, sources=config.sources)
     urls.check_writable(config.output)
     store = ClipStore(config.work_url)
-    ledgers = in_order(store.ledger, (pair.pair_id for pair in manifest.pairs))
+    rows = captured(manifest, store.url).recordings
+    ledgers = in_order(store.ledger, (pair.pair_id for pair in rows))
     cut_by = {ledger.fingerprint for ledger in ledgers if ledger}
     if cut_by - {chain.fingerprints[INGEST]}:
         raise ConfigError(
@@ -156,9 +168,17 @@ def ray_cluster(run: RunConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-def _work(plan: Plan, chain: Chain, store: ClipStore, run: RunConfig, watch: Watch) -> Profile:
-    with ray_cluster(run), watch.engine(plan) as observer, stop_requests() as stop:
-        Engine(chain, store, run, observer=observer).run(plan.sources, plan.clips, stop=stop)
+def _work(
+    plan: Plan, chain: Chain, store: ClipStore, config: BuildConfig, watch: Watch, *, streams: Sequence[Capturing]
+) -> Profile:
+    def sources_of(pairs: Sequence[Pair]) -> Sequence[SourceJob]:
+        with held_to(config.sources):
+            return make_plan(pairs, chain, store).sources
+
+    with ray_cluster(config.run), watch.engine(plan) as observer, stop_requests() as stop:
+        engine = Engine(chain, store, config.run, observer=observer)
+        feed = LiveFeed(streams, config.live, config.sources, store.url, sources_of=sources_of)
+        engine.run(plan.sources, plan.clips, feeds=[feed], stop=stop)
     return make_profile(watch.tally, chain, driver_seconds=watch.driver_seconds)
 
 
@@ -172,11 +192,12 @@ def _write_dataset(
     plan: Plan | None = None,
     profile: Profile | None = None,
 ) -> Summary:
-    written = write_dataset(config, chain, manifest, store)
+    live = captured(manifest, store.url)
+    written = write_dataset(config, chain, live.manifest, store, ledgers=live.ledgers)
     return Summary(
         **vars(written.counts),
         output=config.output,
-        recordings=len(manifest.pairs),
+        recordings=len(live.manifest.pairs),
         recordings_read=len(plan.sources) if plan else 0,
         shards=written.shards,
         unchanged=written.unchanged and not (plan and (plan.sources or plan.clips)),

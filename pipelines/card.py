@@ -123,6 +123,7 @@ def dataset_card(described: dict[str, Any], manifest: Manifest) -> str:
             + [(f"failed: {reason}", count) for reason, count in clips["failed"].items()],
         ),
         "",
+        *_streams(described.get("live", [])),
         "## Models",
         "",
         *_table(
@@ -136,6 +137,25 @@ def dataset_card(described: dict[str, Any], manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _streams(live: list[dict[str, Any]]) -> list[str]:
+    if not live:
+        return []
+    head = ("live row", "segments", "hours", "gaps", "hours lost", "ended by")
+    rows = [
+        (
+            stream["pair_id"],
+            stream["segments"],
+            f"{stream['seconds'] / 3600:.2f}",
+            len(stream["gaps"]),
+            f"{sum(gap['seconds'] for gap in stream['gaps']) / 3600:.2f}",
+            stream["ending"] or "not yet",
+        )
+        for stream in live
+    ]
+    words = "`dataset.json` has every gap: when, how long, and why."
+    return ["## Live streams", "", *_table(head, rows), "", words, ""]
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:

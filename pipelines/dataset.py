@@ -17,6 +17,7 @@ from pipelines import urls
 from pipelines.card import dataset_card, dataset_json
 from pipelines.chain import INGEST, Chain
 from pipelines.decisions import decide_all
+from pipelines.live_ledger import LiveLedger
 from pipelines.pack import DATASET, Packed, pack, packed_before, sample_meta
 from pipelines.report import write_report
 from pipelines.split import assign_splits
@@ -76,8 +77,10 @@ class Written:
     unchanged: bool
 
 
-def write_dataset(config: BuildConfig, chain: Chain, manifest: Manifest, store: ClipStore) -> Written:
-    """Write, or bring up to date, the dataset at `config.output`."""
+def write_dataset(
+    config: BuildConfig, chain: Chain, manifest: Manifest, store: ClipStore, *, ledgers: Mapping[str, LiveLedger]
+) -> Written:
+    """Write, or bring up to date, the dataset at `config.output`. `ledgers` are those of the live rows."""
     before = urls.read(urls.join(config.output, DATASET))
     counts, keys, contents = _decide(config, chain, manifest, store)
     reused = packed_before(config.output, contents)
@@ -85,6 +88,8 @@ def write_dataset(config: BuildConfig, chain: Chain, manifest: Manifest, store: 
     described = dataset_json(
         config, chain, packed, contents=contents, drops=counts.drops, failures=counts.failures, seen=counts.seen
     )
+    if ledgers:
+        described["live"] = [ledger.facts() for _, ledger in sorted(ledgers.items())]
     after = json.dumps(described, indent=2).encode()
     urls.write_whole(urls.join(config.output, CARD), dataset_card(described, manifest).encode())
     urls.write_whole(urls.join(config.output, DATASET), after)

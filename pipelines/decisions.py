@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 
 from pipelines.chain import INGEST, Chain
+from pipelines.live_ledger import CAPTURE, NO_STREAM, LiveLedger, LiveStore
 from pipelines.lookahead import in_order
 from pipelines.store import ClipStore
 from pipelines.worker import verdict_of
 from schemas.clip import Clip, Failure
-from schemas.manifest import Pair
+from schemas.manifest import Kind, Pair
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def decide_all(pairs: Iterable[Pair], chain: Chain, store: ClipStore) -> Iterato
 
 
 def _decide_pair(pair: Pair, *, chain: Chain, store: ClipStore) -> list[Decision]:
+    if pair.kind is Kind.LIVE:  # nothing is captured: else its segments stood here
+        return [_of_stream(pair, LiveStore(store.url).ledger(pair.pair_id))]
     ledger = store.ledger(pair.pair_id)
     if ledger is None:
         words = "the recording was never read to its end: `vvt build` reads it"
@@ -108,6 +111,16 @@ def _row(clip: Clip, verdict: str) -> dict[str, Any]:
 def _failed_recording(pair: Pair, failure: Failure) -> Decision:
     said = {"words": failure.cause, "error_code": failure.code, "error": failure.cause, "traceback": failure.traceback}
     return _of_recording(pair, "failed", stage=failure.stage, **said)
+
+
+def _of_stream(pair: Pair, ledger: LiveLedger) -> Decision:
+    if ledger.ending is None:
+        words = "nothing of the stream is captured yet: `vvt build` captures it"
+        return _of_recording(pair, "unfinished", stage=CAPTURE, words=words)
+    words = f"the stream gave nothing in {ledger.connections} connection(s): {ledger.trouble or 'it never answered'}"
+    return _of_recording(
+        pair, "failed", stage=CAPTURE, words=words, error=ledger.trouble or words, error_code=NO_STREAM
+    )
 
 
 def _of_recording(pair: Pair, verdict: str, **columns: Any) -> Decision:

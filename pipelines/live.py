@@ -22,8 +22,7 @@ from ray.exceptions import RayActorError, RayError
 from curation.live import Before, Capture, Closed, End, Ending, Gap, open_gate
 from pipelines import urls
 from pipelines.jobs import SourceJob
-from pipelines.live_ledger import LiveLedger, LiveStore
-from pipelines.worker import Row
+from pipelines.live_ledger import Capturing, LiveStore
 from schemas.config import LiveConfig, SourcesConfig
 from schemas.errors import OutageError, VvtError
 from schemas.manifest import Pair
@@ -173,28 +172,26 @@ class LiveFeed:
     """Gives the engine the segments of live rows, as they are closed. Needs a connected cluster.
 
     Args:
-        pairs: the live rows to capture.
-        ledgers: what was captured of them when the run was planned.
+        streams: the live rows to capture.
         config: lengths and times.
         sources: which addresses are allowed.
         work_url: of the clip store.
-        as_row: makes a row for the engine of a segment's pair.
+        sources_of: the work on the pairs of new segments.
 
     """
 
     def __init__(
         self,
-        pairs: Sequence[Pair],
-        ledgers: dict[str, LiveLedger],
-        *,
+        streams: Sequence[Capturing],
         config: LiveConfig,
         sources: SourcesConfig,
         work_url: str,
-        as_row: Callable[[Pair], Row],
+        *,
+        sources_of: Callable[[Sequence[Pair]], Sequence[SourceJob]],
     ) -> None:
         self._arguments = (config, sources, work_url)
-        self._store, self._as_row = LiveStore(work_url), as_row
-        self._streams = [_Stream(pair, self._start(pair), len(ledgers[pair.pair_id].segments)) for pair in pairs]
+        self._store, self._sources_of = LiveStore(work_url), sources_of
+        self._streams = [_Stream(stream.pair, self._start(stream.pair), stream.segments) for stream in streams]
 
     def poll(self) -> list[SourceJob]:
         """Segments that were closed since the last call."""
@@ -228,7 +225,7 @@ class LiveFeed:
         options = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": "SPREAD"}
         return ray.remote(Recorder).options(**options).remote(pair, *self._arguments)
 
-    def _heard(self, stream: _Stream) -> list[SourceJob]:
+    def _heard(self, stream: _Stream) -> Sequence[SourceJob]:
         try:
             news: News = ray.get(stream.question)
         except RayActorError as error:
@@ -240,7 +237,7 @@ class LiveFeed:
         if news.ended:
             ray.kill(stream.actor)
             self._streams.remove(stream)
-        return [SourceJob(self._as_row(pair)) for pair in pairs]
+        return self._sources_of(pairs)
 
     def _died(self, stream: _Stream, error: RayActorError) -> None:
         """Its process was killed, or its node went: another takes up what it left."""

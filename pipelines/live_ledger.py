@@ -7,6 +7,7 @@ WORK/live/PAIR/000012.ts      its segments; each is read like any recording, und
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +17,10 @@ from pipelines import urls
 from pipelines.lookahead import in_order
 from schemas.errors import DatasetError
 from schemas.manifest import SEGMENT_SUFFIX, Kind, Pair
+
+CAPTURE, NO_STREAM = "capture", "no_stream"
+"""Stage and error code of a live row that gave nothing."""
+TO_CAPTURE = "its stream is to be captured"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,11 @@ class LiveLedger:
     def bytes(self) -> int:
         """Size of all segments."""
         return sum(segment.bytes for segment in self.segments)
+
+    def facts(self) -> dict[str, Any]:
+        """What the dataset's card says of it, as JSON."""
+        facts: dict[str, Any] = _LEDGER.dump_python(self, mode="json", exclude={"tail", "segments", "trouble"})
+        return {**facts, "segments": len(self.segments), "seconds": self.seconds, "bytes": self.bytes}
 
     def has_ended(self, pair: Pair, *, retry_failed: bool = False) -> bool:
         """Whether nothing more is to be captured for `pair`: limits may have been raised since."""
@@ -110,6 +120,19 @@ class LiveStore:
 
 
 @dataclass(frozen=True)
+class Capturing:
+    """A live row that is to be captured, and how many segments of it are known already."""
+
+    pair: Pair
+    segments: int
+
+    @property
+    def pair_id(self) -> str:
+        """Of the row."""
+        return self.pair.pair_id
+
+
+@dataclass(frozen=True)
 class Captured:
     """A manifest, and what is captured of its live rows.
 
@@ -127,6 +150,15 @@ class Captured:
     def recordings(self) -> list[Pair]:
         """Rows that can be read: all but streams of which nothing is captured."""
         return [pair for pair in self.manifest.pairs if pair.kind is Kind.RECORDING]
+
+    def to_capture(self, manifest: Manifest, *, retry_failed: bool) -> list[Capturing]:
+        """Live rows of `manifest` that have not ended."""
+        live = ((pair, self.ledgers[pair.pair_id]) for pair in manifest.pairs if pair.kind is Kind.LIVE)
+        return [
+            Capturing(pair, len(ledger.segments))
+            for pair, ledger in live
+            if not ledger.has_ended(pair, retry_failed=retry_failed)
+        ]
 
 
 def captured(manifest: Manifest, work_url: str) -> Captured:
