@@ -1,6 +1,7 @@
 """Write the dataset from the clip store: decide on every clip, pack those that stay, describe what came of it.
 
-The store is passed through once to decide and once to pack. Memory holds the keys of the clips that stay, and no more.
+The store is passed through once to decide and once to pack, and once before where clips are compared with each other.
+Memory holds the keys of the clips that stay, their signatures meanwhile, and no more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pipelines import urls
 from pipelines.card import dataset_card, dataset_json
 from pipelines.chain import INGEST, Chain
 from pipelines.decisions import decide_all
+from pipelines.duplicates import judge_copies, shared_footage
 from pipelines.live_ledger import LiveLedger
 from pipelines.pack import DATASET, Packed, pack, packed_before, sample_meta
 from pipelines.report import write_report
@@ -102,11 +104,12 @@ def _decide(
     config: BuildConfig, chain: Chain, manifest: Manifest, store: ClipStore
 ) -> tuple[Counts, dict[str, list[str]], str]:
     """Write `decisions.parquet`. The counts, the keys that stay by split, and a hash of all that the shards are."""
-    splits = assign_splits(manifest, config.split)
+    shared = shared_footage(manifest.pairs, chain, store)
+    splits = assign_splits(manifest, config.split, shared=shared.links)
     counts, keys = Counts(), defaultdict[str, list[str]](list)
     digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, config.name, config.shards.model_dump(mode="json")]).encode())
     with table_writer(urls.join(config.output, DECISIONS), decisions_schema(chain.metrics)) as write_row:
-        for decision in decide_all(manifest.pairs, chain, store):
+        for decision in judge_copies(decide_all(manifest.pairs, chain, store), chain, shared):
             row, split = decision.row, splits[decision.row["pair_id"]]
             write_row({**row, "video": manifest.as_written(row["video"])})
             counts.add(row, split=split)
@@ -120,9 +123,7 @@ def _decide(
 def _repack(
     config: BuildConfig, chain: Chain, manifest: Manifest, store: ClipStore, *, keys: Mapping[str, list[str]]
 ) -> Packed:
-    fs, path = urls.filesystem(config.output)
-    if fs.exists(f"{path}/{DATASET}"):
-        fs.rm_file(f"{path}/{DATASET}")  # without it the folder is no dataset, until the last byte is written
+    urls.delete(urls.join(config.output, DATASET))  # without it the folder is no dataset, until all is written
     packed = pack(
         store,
         keys,
@@ -135,7 +136,7 @@ def _repack(
     wanted = {shard.name for shard in packed.shards}
     for name in urls.files_in(urls.join(config.output, "shards")):
         if f"shards/{name}" not in wanted:
-            fs.rm_file(f"{path}/shards/{name}")
+            urls.delete(urls.join(config.output, "shards", name))
     return packed
 
 

@@ -50,7 +50,7 @@ def _decide_pair(pair: Pair, *, chain: Chain, store: ClipStore) -> list[Decision
         words = "the recording was never read to its end: `vvt build` reads it"
         return [_of_recording(pair, "unfinished", words=words)]
     records = store.records(pair.pair_id, remember=True) if ledger.keys else {}
-    decisions = [Decision("dropped", _row(clip, "dropped"), clip) for clip in ledger.rejected]
+    decisions = [Decision("dropped", row_of(clip, "dropped"), clip) for clip in ledger.rejected]
     decisions += [_decided(key, records.get(key), ledger.pair, chain) for key in ledger.keys]
     decisions.sort(key=lambda decision: str(decision.row["key"]))
     if ledger.failure:
@@ -74,12 +74,13 @@ def _decided(key: str, clip: Clip | None, pair: Pair, chain: Chain) -> Decision:
         words = (
             f"{stage} is new, set otherwise, or was never reached, as a filter dropped the clip: `vvt build` runs it"
         )
-        return Decision("unfinished", {**_row(clip, "unfinished"), "stage": stage, "words": words}, clip)
+        return Decision("unfinished", {**row_of(clip, "unfinished"), "stage": stage, "words": words}, clip)
     verdict = verdict_of(clip)[0]
-    return Decision(verdict, _row(clip, verdict), clip)
+    return Decision(verdict, row_of(clip, verdict), clip)
 
 
-def _row(clip: Clip, verdict: str) -> dict[str, Any]:
+def row_of(clip: Clip, verdict: str) -> dict[str, Any]:
+    """Columns of a clip, as its record says."""
     drop, failure, span = clip.drop, clip.failure, clip.span
     return {
         "key": clip.key,

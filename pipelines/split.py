@@ -1,8 +1,9 @@
-"""Train and test: pairs that share a recording or a `split_group` are one group, and a group has one side."""
+"""Train and test: pairs that share a recording, footage or a `split_group` are one group, and a group has one side."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from curation.manifest import Manifest
 from schemas.config import SplitConfig
@@ -11,8 +12,8 @@ from schemas.manifest import Pair
 SPLITS = ("train", "test")
 
 
-def assign_splits(manifest: Manifest, config: SplitConfig) -> dict[str, str]:
-    """Pair id → "train" or "test".
+def assign_splits(manifest: Manifest, config: SplitConfig, *, shared: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Pair id → "train" or "test". `shared` are pairs of pair ids whose clips show the same footage.
 
     A group goes to test if the hash of its name falls below `test_share`: a new row never moves the others, unless it
     joins two groups.
@@ -26,11 +27,17 @@ def assign_splits(manifest: Manifest, config: SplitConfig) -> dict[str, str]:
             node = parent[node]
         return node
 
-    for pair in manifest.pairs:
-        first, *others = sorted(root(link) for link in _links(pair, manifest))
+    def join(links: Iterable[str]) -> None:
+        first, *others = sorted({root(link) for link in links})
         for other in others:
             parent[other] = first  # the lowest link names the group
-    return {pair.pair_id: _side(root(_links(pair, manifest)[0]), config) for pair in manifest.pairs}
+
+    links = {pair.pair_id: _links(pair, manifest) for pair in manifest.pairs}
+    for own in links.values():
+        join(own)
+    for one, two in shared:
+        join([links[one][0], links[two][0]])
+    return {pair_id: _side(root(own[0]), config) for pair_id, own in links.items()}
 
 
 def _links(pair: Pair, manifest: Manifest) -> list[str]:

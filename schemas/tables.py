@@ -79,7 +79,8 @@ def decisions_schema(metrics: Iterable[str]) -> pa.Schema:
     """`decisions.parquet`: a row a clip ever seen, and one a recording that gave none.
 
     `verdict` is kept, dropped, failed or unfinished (its remaining stages have not run yet). `first_frame` to
-    `last_frame` and the seconds are of the recording; `seconds` is what was spent on the clip.
+    `last_frame` and the seconds are of the recording; `seconds` is what was spent on the clip. `duplicate_of` is the
+    better copy that shows most of what the clip has in common with others.
     """
     import pyarrow as pa
 
@@ -95,6 +96,7 @@ def decisions_schema(metrics: Iterable[str]) -> pa.Schema:
             ("bound_low", pa.float64()),
             ("bound_high", pa.float64()),
             ("words", pa.string()),
+            ("duplicate_of", pa.string()),
             ("error_code", pa.string()),
             ("error", pa.string()),
             ("traceback", pa.string()),

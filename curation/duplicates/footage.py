@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +111,7 @@ def _share(matches: Matches, rows: list[int], *, length: int) -> tuple[float, in
 def _by_second(matches: Matches) -> Iterator[tuple[int, range]]:
     """(clip, its rows), for each clip that has a better one."""
     heads = np.flatnonzero(np.diff(matches.second, prepend=-1))
-    for begin, end in zip(heads, np.append(heads[1:], len(matches)), strict=True):
+    for begin, end in pairwise([*heads.tolist(), len(matches)]):
         yield int(matches.second[begin]), range(begin, end)
 
 

@@ -37,6 +37,9 @@ NEIGHBOURS = 4
 Cost stays linear however many clips share a moment (a test card, an advertisement run a thousand times), and all of
 those still meet the best of them."""
 
+MOST_CANDIDATES = 256
+"""Candidates that one clip is compared with over time, the best ones of more: bounds the memory that crowds take."""
+
 CHUNK = 1 << 22
 """Hashes compared at once, which bounds what the search holds beside its input and its result."""
 
@@ -79,8 +82,8 @@ def find_matches(hashes: NDArray[np.uint64], starts: NDArray[np.int64]) -> Match
     for table in range(TABLES):
         meetings = _meetings(hashes, owner, rotate_by=table * 64 // TABLES)
         met = [_packed(pair, starts, owner, longest) for pair in meetings]
-        found = np.unique(np.concatenate([found, *met]))
-    return _best_lags(_agreeing(_unpacked(found, len(starts) - 1, longest), hashes, starts))
+        found = _first_of_each(np.unique(np.concatenate([found, *met])), per=len(starts) * (2 * longest + 1))
+    return _best_lags(_agreeing(_unpacked(found, len(starts), longest), hashes, starts))
 
 
 def _meetings(
@@ -149,15 +152,20 @@ def _packed(
     lag = (one - starts[first]) - (two - starts[second])
     swap = first > second
     first, second, lag = np.where(swap, second, first), np.where(swap, first, second), np.where(swap, -lag, lag)
-    clips = len(starts) - 1
-    packed = (second * clips + first) * (2 * longest + 1) + lag + longest
+    packed = (second * len(starts) + first) * (2 * longest + 1) + lag + longest
     return np.unique(packed[first != second])
+
+
+def _first_of_each(packed: NDArray[np.int64], *, per: int) -> NDArray[np.int64]:
+    """At most `MOST_CANDIDATES` of each second clip, whose numbers lie `per` apart; `packed` is sorted."""
+    second = packed // per
+    return packed[np.arange(len(packed)) - np.searchsorted(second, second) < MOST_CANDIDATES]
 
 
 def _unpacked(packed: NDArray[np.int64], clips: int, longest: int) -> tuple[NDArray[np.int64], ...]:
     """Inverse: (first clip, second clip, lag)."""
     pairs, lag = np.divmod(packed, 2 * longest + 1)
-    second, first = np.divmod(pairs, max(1, clips))
+    second, first = np.divmod(pairs, clips)
     return first, second, lag - longest
 
 
