@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 FILTER_THREADS = 2
 
+MOST_INCONVERTIBLE = 100
+"""Pictures in a row that FFmpeg's filters refuse, after which a recording counts as damaged to its end."""
+
 _FULL = 2  # AVColorRange
 _HDR_TRANSFERS = {16, 18}  # AVColorTransferCharacteristic: PQ and HLG
 _BT2020 = 9  # AVColorPrimaries
@@ -89,17 +92,36 @@ class PictureFilter:
         self._look: _Look | None = None
         self._graph: Graph | None = None
         self._held: deque[Any] = deque()
-        self._pushed = 0
+        self._pushed = self._inconvertible = 0
 
     def push(self, frame: VideoFrame, tag: Any) -> list[tuple[VideoFrame, Any]]:
         """Pictures that are ready after `frame` came in, in order, each with the tag it came in with.
 
+        A picture that cannot be converted, its header damaged, is left out.
+
         Raises:
-            MediaError: undecodable, where FFmpeg cannot convert such a picture.
+            MediaError: undecodable, where that happens to the first one, or to `MOST_INCONVERTIBLE` in a row.
 
         """
         import av
 
+        try:
+            done = self._push(frame, tag)
+        except av.error.FFmpegError as error:
+            self._inconvertible += 1
+            if self._pushed == 0 or self._inconvertible > MOST_INCONVERTIBLE:
+                raise MediaError(
+                    f"pictures of {frame.width}×{frame.height} {frame.format.name} cannot be converted: {error}",
+                    code="undecodable",
+                ) from error
+            self._graph = self._look = None
+            self._held.clear()
+            return []
+        self._inconvertible = 0
+        self._pushed += 1
+        return done
+
+    def _push(self, frame: VideoFrame, tag: Any) -> list[tuple[VideoFrame, Any]]:
         self._deinterlace |= frame.interlaced_frame
         if frame.rotation != self._rotation:
             self._rotation, self._orientation = frame.rotation, orientation(frame)
@@ -107,18 +129,15 @@ class PictureFilter:
         done: list[tuple[VideoFrame, Any]] = []
         if look != self._look:
             done = self.flush()
-            self._look, self._graph = look, self._build(look)
+            self._graph = self._build(look)
+            self._look = look
         if self._graph is None:
             return [*done, (frame, tag)]
         self._held.append(tag)
         # The graph only wants rising numbers; the true timestamps travel in the tag.
         frame.pts, frame.time_base = self._pushed, Fraction(1, 1000)
-        self._pushed += 1
-        try:
-            self._graph.vpush(frame)
-            return done + self._pull()
-        except av.error.FFmpegError as error:
-            raise _inconvertible(look, error) from error
+        self._graph.vpush(frame)
+        return done + self._pull()
 
     def flush(self) -> list[tuple[VideoFrame, Any]]:
         """The pictures still held back by the deinterlacer; a new one starts with the next picture."""
@@ -143,7 +162,6 @@ class PictureFilter:
         return done
 
     def _build(self, look: _Look) -> Graph | None:
-        import av
         import av.filter
 
         steps = self._steps(look)
@@ -157,10 +175,7 @@ class PictureFilter:
             nodes.append(graph.add(name, arguments or None))
         nodes.append(graph.add("buffersink"))
         graph.link_nodes(*nodes)
-        try:
-            graph.configure(auto_buffer=False)
-        except av.error.FFmpegError as error:
-            raise _inconvertible(look, error) from error
+        graph.configure(auto_buffer=False)
         return graph
 
     def _steps(self, look: _Look) -> list[str]:
@@ -225,12 +240,6 @@ class _Look:
             f"video_size={self.width}x{self.height}:pix_fmt={self.pixel_format}:time_base=1/1000:"
             f"colorspace={matrix}:range={colour_range}"
         )
-
-
-def _inconvertible(look: _Look, error: Exception) -> MediaError:
-    return MediaError(
-        f"pictures of {look.width}×{look.height} {look.pixel_format} cannot be converted: {error}", code="undecodable"
-    )
 
 
 def _scale(width: int, height: int, look: _Look) -> str:

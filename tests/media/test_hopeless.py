@@ -253,3 +253,19 @@ def test_streams_that_appear_on_the_way_end_nothing(tmp_path: Path) -> None:
     tables = {"mpegts_start_pid": "600", "mpegts_service_id": "7", "mpegts_pmt_start_pid": "1280"}
     second = write(tmp_path / "second.ts", 10, container_options=tables | {"tables_version": "3"})
     assert len(numbers(first.read_bytes() + second.read_bytes())) == 60
+
+
+def _with_unknown_colours(folder: Path, *, frames: range) -> bytes:
+    """A ProRes recording, the headers of some of whose frames name a colour matrix that there is not."""
+    pieces = write(folder / "video.mov", 12, codec="prores_ks", pixel_format="yuv422p10le").read_bytes().split(b"icpf")
+    for number in frames:
+        pieces[number + 1] = pieces[number + 1][:16] + b"\xc8" + pieces[number + 1][17:]
+    return b"icpf".join(pieces)
+
+
+def test_a_picture_that_cannot_be_converted_is_left_out(tmp_path: Path) -> None:
+    left = [0, 1, 2, 3, *range(6, 12)]
+    assert numbers(_with_unknown_colours(tmp_path, frames=range(4, 6))) == left
+    with pytest.raises(MediaError, match="cannot be converted") as caught:
+        numbers(_with_unknown_colours(tmp_path, frames=range(12)))
+    assert caught.value.code == "undecodable"
