@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import numpy as np
 
@@ -91,3 +92,10 @@ class TakesParsing(Filter):
 
     def measure(self, clip: Clip) -> dict[str, float]:
         return {"label": float(clip.artifacts["parsing"].mean())}
+
+
+class Sleeps(Stage):
+    seconds: float
+
+    def process(self, clip: Clip) -> None:
+        time.sleep(self.seconds)

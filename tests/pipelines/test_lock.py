@@ -12,10 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+import s3fs
 
+from media import retrying
 from pipelines import lock as locks
 from pipelines.lock import LOCK, DriverLock, Holder, read_holder
 from schemas.errors import LockedError
+from tests.s3 import faulty_s3
 
 HOLD = """
 import sys, time
@@ -158,3 +161,26 @@ def test_a_password_in_an_address_is_not_shown(tmp_path: Path, monkeypatch: pyte
     with DriverLock(tmp_path):
         assert "secret" not in (tmp_path / LOCK).read_text()
         assert "example.org" in (tmp_path / LOCK).read_text()
+
+
+def test_in_a_bucket_over_a_bad_line_one_driver_gets_in_and_learns_of_no_ghost(
+    aws_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faulty_s3() as server:
+        aws_config.write_text(
+            "[default]\nregion = us-east-1\naws_access_key_id = test\naws_secret_access_key = test\n"
+            f"endpoint_url = {server.address}\nmax_attempts = 1\n"
+        )
+        monkeypatch.setattr(retrying, "FIRST_WAIT", 0.01)
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("locks")
+        try:
+            server.set(lost=0.4)  # the lock is made, but the answer never comes: the next try meets our own
+            with DriverLock("s3://locks/out") as lock:
+                assert read_holder(f"s3://locks/out/{LOCK}") == lock.holder
+                with pytest.raises(LockedError, match=str(os.getpid())), DriverLock("s3://locks/out"):
+                    pass
+            server.set()
+            assert read_holder(f"s3://locks/out/{LOCK}") is None
+        finally:
+            s3fs.S3FileSystem.clear_instance_cache()
