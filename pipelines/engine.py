@@ -16,23 +16,20 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, ObjectLostError, OwnerDiedError, RayActorError, RayError, RayTaskError
 
-from pipelines.black_box import LastWords, read_last_words
 from pipelines.chain import INGEST, Chain
 from pipelines.faults import DEATHS, DEATHS_UNEXPLAINED, Outage, StageHealth, crash_of
 from pipelines.feed import Feed
 from pipelines.interruption import Interrupted, StopRequest
 from pipelines.jobs import ClipJob, SourceJob
 from pipelines.observer import Load, Observer, Working
-from pipelines.pool import Handle, Pool, actor_options, nodes, worker_limits
+from pipelines.pool import Handle, Pool
 from pipelines.store import ClipStore
-from pipelines.worker import SETUP_SECONDS, Born, Outcome, Pulled, Worker
+from pipelines.worker import SETUP_SECONDS, Born, Outcome, Pulled
+from pipelines.workforce import Workforce, last_words
 from schemas.config import RunConfig
-from schemas.errors import ConfigError, VvtError
-from schemas.stage import Resources
+from schemas.errors import VvtError
 
 TICK_SECONDS = 0.5
-CLUSTER_SECONDS = 5.0
-"""How often the engine looks whether nodes have come or gone."""
 GRACE_SECONDS = 60.0
 """How much longer than its time limit a call may be silent before the driver itself ends its worker."""
 START_FAILURES = 3
@@ -57,11 +54,9 @@ class Engine:
 
     def __init__(self, chain: Chain, store: ClipStore, run: RunConfig, *, observer: Observer) -> None:
         self._chain, self._store, self._run, self._observer = chain, store, run, observer
-        self._shared = ray.put((chain, store))
-        kinds = dict.fromkeys([chain.ingest.resources, *(group.resources for group in chain.groups)])
-        self._pools = {kind: Pool(kind, self._make_actor) for kind in kinds}
-        self._pool_of = {group.first: self._pools[group.resources] for group in chain.groups}
-        self._ingest_pool = self._pools[chain.ingest.resources]
+        self._workforce = Workforce(chain, store, run)
+        self._pool_of = {group.first: self._workforce.pools[group.resources] for group in chain.groups}
+        self._ingest_pool = self._workforce.pools[chain.ingest.resources]
         self._queues = {group.first: deque[ClipJob]() for group in reversed(chain.groups)}  # the last stages first
         self._sources: dict[str, SourceJob] = {}
         self._unread: deque[SourceJob] = deque()
@@ -70,8 +65,7 @@ class Engine:
         self._start_failures = 0
         self._health = StageHealth(max_failed_share=run.max_failed_share)
         self._outage = Outage(run.outage_seconds)
-        self._looked = self._ticked = 0.0
-        self._most_bytes = run.max_pending_mb * 1024**2
+        self._ticked = 0.0
         self._feeds: tuple[Feed, ...] = ()
 
     def run(
@@ -93,7 +87,7 @@ class Engine:
         """
         self._feeds = tuple(feeds)
         stop = stop or StopRequest()
-        self._look_at_cluster()
+        self._workforce.resize()
         for source in sources:
             self._add(source)
         for clip in clips:
@@ -105,9 +99,9 @@ class Engine:
                     self._dispatch()
                 if self._calls:
                     self._collect()
-                elif self._outage.on or not all(feed.ended for feed in self._feeds):
+                elif self._has_work():
                     time.sleep(TICK_SECONDS)
-                elif not self._unread and not any(self._queues.values()):
+                else:
                     return
                 self._observer.refresh()
             self._drain()
@@ -115,8 +109,10 @@ class Engine:
         finally:
             for feed in self._feeds:
                 feed.close()
-            for pool in self._pools.values():
-                pool.close()
+            self._workforce.close()
+
+    def _has_work(self) -> bool:
+        return bool(self._unread) or any(self._queues.values()) or not all(feed.ended for feed in self._feeds)
 
     def _drain(self) -> None:
         """Let calls in flight come to their end, and hand out nothing new."""
@@ -137,9 +133,12 @@ class Engine:
         for call in self._calls.values():
             if now > call.deadline:
                 ray.kill(call.handle.actor)  # its death is then received like any other
-        if now - self._looked >= CLUSTER_SECONDS:
-            self._look_at_cluster()
-        self._make_room()
+        self._workforce.resize()
+        for pool, handle in self._workforce.to_dismiss():
+            self._discard(pool, handle)
+        for pool in self._workforce.pools.values():
+            if pool.limit < 1 and not pool.handles and self._work_for(pool):
+                self._observer.paused(f"no node holds a worker for {self._workforce.name_of(pool)}", TICK_SECONDS)
         self._observer.load(self._load(now))
 
     def _load(self, now: float) -> Load:
@@ -147,7 +146,7 @@ class Engine:
             waiting={self._chain.stages[first].name: len(queue) for first, queue in self._queues.items() if queue},
             unread=len(self._unread),
             bytes_in_flight=self._waiting_bytes,
-            workers={self._words(pool.resources): len(pool.handles) for pool in self._pools.values()},
+            workers={self._workforce.name_of(pool): len(pool.handles) for pool in self._workforce.pools.values()},
             working=tuple(
                 Working(key=call.job.name, stage=call.stage, seconds=now - call.began)
                 for call in self._calls.values()
@@ -167,7 +166,7 @@ class Engine:
         self._waiting_bytes += clip.bytes
 
     def _dispatch(self) -> None:
-        for pool in self._pools.values():
+        for pool in self._workforce.pools.values():
             for handle in pool.idle():
                 if self._outage.on and any(call.job for call in self._calls.values()):
                     return  # one call at a time until one comes through
@@ -207,9 +206,8 @@ class Engine:
         return work + (len(self._unread) if pool is self._ingest_pool and self._may_read() else 0)
 
     def _may_read(self, *, lookahead: int | None = None) -> bool:
-        workers = sum(len(pool.handles) for pool in self._pools.values())
-        most = lookahead if lookahead is not None else self._run.max_pending_clips or max(2, 2 * workers)
-        return self._waiting_bytes < self._most_bytes and sum(map(len, self._queues.values())) < most
+        most = lookahead if lookahead is not None else self._run.max_pending_clips or max(2, 2 * self._workforce.size)
+        return self._waiting_bytes < self._workforce.most_bytes and sum(map(len, self._queues.values())) < most
 
     def _pull(self, pool: Pool, handle: Handle, source: SourceJob) -> None:
         refs = handle.actor.pull.options(num_returns=2).remote(source.row, source.failure)
@@ -352,7 +350,7 @@ class Engine:
         if isinstance(error, ActorUnavailableError) or (born and born.node not in alive):
             self._again(job, call.stage, "its node is gone")
             return
-        words = _last_words(born)
+        words = last_words(born)
         job.deaths += 1
         if job.deaths >= (DEATHS if words.crashed or words.timed_out else DEATHS_UNEXPLAINED):
             limit = next((s.time_limit for s in self._chain.stages if s.name == words.stage), None)
@@ -391,97 +389,3 @@ class Engine:
                 remedy="Every node needs this package and the modules that the config names: install them there, or "
                 "submit the job with `--working-dir`",
             ) from error
-
-    # ---- pools
-
-    def _look_at_cluster(self) -> None:
-        """Set the size of the pools by the nodes of now."""
-        self._looked = time.monotonic()
-        cluster = nodes()
-        limits = worker_limits(list(self._pools), cluster)
-        running = any(pool.handles for pool in self._pools.values())
-        if min(limits.values()) < 1 and not running:
-            raise ConfigError(
-                "this cluster does not hold one worker of each kind: " + "; ".join(map(self._described, self._pools)),
-                where="stages.*.resources",
-                allowed="; ".join(_node_words(node) for node in cluster),
-                remedy="Lower `resources` of the stages, or join a larger cluster by `run.address`",
-            )
-        for kind, pool in self._pools.items():
-            pool.limit = min(limits[kind], self._run.workers or limits[kind])
-        space = sum(node.get("object_store_memory", 0.0) for node in cluster)
-        self._most_bytes = int(min(self._run.max_pending_mb * 1024**2, space / 4))
-
-    def _make_room(self) -> None:
-        """End a worker that has nothing to do where a worker of another pool finds no room."""
-        crowded = [pool for pool in self._pools.values() if pool.waits_for_room()]
-        starving = [pool for pool in crowded if pool.starves()]
-        for pool in self._pools.values():
-            idle = pool.idle()
-            spare = [handle for handle in idle if handle.source is None] if set(crowded) - {pool} else []
-            if idle and not spare and set(starving) - {pool}:
-                spare = idle  # nodes have gone: better read a recording anew than wait for ever
-                for other in starving:
-                    for handle in other.handles:
-                        handle.made = time.monotonic()  # one at a time
-            if spare:
-                self._discard(pool, spare[0])
-
-    def _words(self, kind: Resources) -> str:
-        names = [INGEST] if kind == self._chain.ingest.resources else []
-        return (names + [stage.name for stage in self._chain.stages if stage.resources == kind])[0]
-
-    def _described(self, kind: Resources) -> str:
-        names = [INGEST] if kind == self._chain.ingest.resources else []
-        names += [stage.name for stage in self._chain.stages if stage.resources == kind]
-        custom = "".join(f", {name} {amount:g}" for name, amount in kind.custom.items())
-        return f"{', '.join(names)} ({kind.cpus:g} CPUs, {kind.gpus:g} GPUs, {kind.memory_mb} MB{custom})"
-
-    def _make_actor(self, resources: Resources) -> Any:
-        limit = resources.memory_mb or (0 if resources.gpus else self._run.worker_memory_mb)
-        return _actor_class().options(**actor_options(resources)).remote(self._shared, limit)
-
-
-class _Actor(Worker):
-    """`Worker` made from one shared object, so that the chain is pickled once, not once a worker.
-
-    `memory_mb` bounds what it may allocate (0: nothing does): beyond, a stage gets a `MemoryError`, and its clip fails.
-    """
-
-    def __init__(self, shared: tuple[Chain, ClipStore], memory_mb: int) -> None:
-        import resource
-
-        import cv2
-
-        cv2.setNumThreads(1)  # it would take every core in every worker
-        if memory_mb:
-            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * 1024**2, hard))
-        super().__init__(*shared, node=ray.get_runtime_context().get_node_id())
-
-
-def _actor_class() -> Any:
-    return ray.remote(_Actor)
-
-
-def _node_words(node: Any) -> str:
-    return (
-        f"a node of {node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs, {node.get('memory', 0) / 1024**2:.0f} MB"
-    )
-
-
-def _last_words(born: Born | None) -> LastWords:
-    """The black box of a dead worker, fetched from its node."""
-    if born is None:
-        return LastWords()
-    if born.node == ray.get_runtime_context().get_node_id():
-        return read_last_words(born.black_box)
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    there: Any = NodeAffinitySchedulingStrategy(born.node, soft=False)
-    fetch: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(read_last_words)
-    try:
-        words: LastWords = ray.get(fetch.remote(born.black_box), timeout=30)
-    except RayError:  # the node has gone too
-        return LastWords()
-    return words

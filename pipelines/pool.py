@@ -61,6 +61,11 @@ class Pool:
             handle.born is None and now - handle.made > STARVED_SECONDS for handle in self.handles
         )
 
+    def be_patient(self) -> None:
+        """Count the waiting anew: room is being made."""
+        for handle in self.handles:
+            handle.made = time.monotonic()
+
     def grow(self, work: int) -> list[Handle]:
         """Start workers for `work` calls that nobody is free for: at most as many at once as are up, or one."""
         starting = len(self.starting())

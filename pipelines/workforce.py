@@ -1,0 +1,150 @@
+"""All workers of a run: how many of each kind the cluster allows, which can be spared, and what a dead one leaves."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from pipelines.black_box import LastWords, read_last_words
+from pipelines.chain import INGEST, Chain
+from pipelines.pool import Handle, Node, Pool, actor_options, nodes, worker_limits
+from pipelines.store import ClipStore
+from pipelines.worker import Born, Worker
+from schemas.config import RunConfig
+from schemas.errors import ConfigError
+from schemas.stage import Resources
+
+CLUSTER_SECONDS = 5.0
+"""How often to look whether nodes have come or gone."""
+
+
+class Workforce:
+    """The pools of a run on the connected cluster.
+
+    Attributes:
+        pools: by the resources that a worker holds.
+        most_bytes: how many bytes of clips may wait between stages, so that the object store never spills.
+
+    """
+
+    def __init__(self, chain: Chain, store: ClipStore, run: RunConfig) -> None:
+        self._run = run
+        self._shared = ray.put((chain, store))
+        self._stages: dict[Resources, list[str]] = {chain.ingest.resources: [INGEST]}
+        for stage in chain.stages:
+            self._stages.setdefault(stage.resources, []).append(stage.name)
+        self.pools = {kind: Pool(kind, self._make_actor) for kind in self._stages}
+        self.most_bytes = run.max_pending_mb * 1024**2
+        self._looked = float("-inf")
+
+    @property
+    def size(self) -> int:
+        """Workers in all, those on their way up included."""
+        return sum(len(pool.handles) for pool in self.pools.values())
+
+    def name_of(self, pool: Pool) -> str:
+        """A pool is called by its first stage."""
+        return self._stages[pool.resources][0]
+
+    def resize(self) -> None:
+        """Set the limits of the pools by the nodes of now, if it is time to look again.
+
+        Raises:
+            ConfigError: the cluster does not hold one worker of each kind, and never did.
+
+        """
+        if time.monotonic() - self._looked < CLUSTER_SECONDS:
+            return
+        first, self._looked = self._looked < 0, time.monotonic()
+        cluster = nodes()
+        limits = worker_limits(list(self.pools), cluster)
+        if first and min(limits.values()) < 1:
+            raise ConfigError(
+                "this cluster does not hold one worker of each kind: " + "; ".join(map(self._described, self.pools)),
+                where="stages.*.resources",
+                allowed="; ".join(map(_node_words, cluster)),
+                remedy="Lower `resources` of the stages, or join a larger cluster by `run.address`",
+            )
+        for kind, pool in self.pools.items():
+            pool.limit = min(limits[kind], self._run.workers or limits[kind])
+        space = sum(node.get("object_store_memory", 0.0) for node in cluster)
+        self.most_bytes = int(min(self._run.max_pending_mb * 1024**2, space / 4))
+
+    def to_dismiss(self) -> list[tuple[Pool, Handle]]:
+        """Workers without work that stand in the way of another pool, which finds no room: one a pool, at most."""
+        crowded = {pool for pool in self.pools.values() if pool.waits_for_room()}
+        starving = {pool for pool in crowded if pool.starves()}
+        spared = []
+        for pool in self.pools.values():
+            idle = pool.idle()
+            free = [handle for handle in idle if handle.source is None]
+            if free and crowded - {pool}:
+                spared.append((pool, free[0]))
+            elif idle and starving - {pool}:
+                # Nodes have gone: better read a recording anew than wait for ever. One at a time.
+                spared.append((pool, idle[0]))
+                for other in starving:
+                    other.be_patient()
+        return spared
+
+    def close(self) -> None:
+        """End all workers."""
+        for pool in self.pools.values():
+            pool.close()
+
+    def _described(self, kind: Resources) -> str:
+        custom = "".join(f", {name} {amount:g}" for name, amount in kind.custom.items())
+        stages = ", ".join(self._stages[kind])
+        return f"{stages} ({kind.cpus:g} CPUs, {kind.gpus:g} GPUs, {kind.memory_mb} MB{custom})"
+
+    def _make_actor(self, resources: Resources) -> Any:
+        limit = resources.memory_mb or (0 if resources.gpus else self._run.worker_memory_mb)
+        return _actor_class().options(**actor_options(resources)).remote(self._shared, limit)
+
+
+class _Actor(Worker):
+    """`Worker` made from one shared object, so that the chain is pickled once, not once a worker.
+
+    `memory_mb` bounds what it may allocate (0: nothing does): beyond, a stage gets a `MemoryError`, and its clip fails.
+    """
+
+    def __init__(self, shared: tuple[Chain, ClipStore], memory_mb: int) -> None:
+        import resource
+
+        import cv2
+
+        cv2.setNumThreads(1)  # it would take every core in every worker
+        if memory_mb:
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * 1024**2, hard))
+        super().__init__(*shared, node=ray.get_runtime_context().get_node_id())
+
+
+def _actor_class() -> Any:
+    return ray.remote(_Actor)
+
+
+def _node_words(node: Node) -> str:
+    return (
+        f"a node of {node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs, {node.get('memory', 0) / 1024**2:.0f} MB"
+    )
+
+
+def last_words(born: Born | None) -> LastWords:
+    """The black box of a dead worker, fetched from its node; empty where it never came up or its node is gone too."""
+    if born is None:
+        return LastWords()
+    if born.node == ray.get_runtime_context().get_node_id():
+        return read_last_words(born.black_box)
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there: Any = NodeAffinitySchedulingStrategy(born.node, soft=False)
+    fetch: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(read_last_words)
+    try:
+        words: LastWords = ray.get(fetch.remote(born.black_box), timeout=30)
+    except RayError:
+        return LastWords()
+    return words
