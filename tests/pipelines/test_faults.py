@@ -31,7 +31,7 @@ def test_every_fault_is_one_row_and_the_neighbours_are_kept(job: Job) -> None:
         "eats": ("eat", "memory", "MemoryError"),
         "exits": ("exit", "crashed", "worker died"),
         "segfaults": ("segfault", "crashed", "Segmentation fault"),
-        "misshapes": ("shape", "error", "(2, 133, 2)"),
+        "misshapes": ("shape", "error", "Pose has 2 frames"),
         "nans": ("nan", "error", "pose"),
         "renames": ("key", "error", "another key"),
     }
