@@ -81,7 +81,7 @@ def build(config: BuildConfig) -> Summary:
             profile = _work(plan, chain, store, config, watch, streams=streams)
         store.sweep()
         watch.writing()
-        return _write_dataset(config, chain, manifest, store, started=started, plan=plan, profile=profile)
+        return _write_dataset(config, chain, manifest, store, lock, started=started, plan=plan, profile=profile)
 
 
 def plan_build(config: BuildConfig) -> tuple[Plan, list[StageWork]]:
@@ -126,8 +126,8 @@ def replay(config: BuildConfig) -> Summary:
             where=store.url,
             remedy="Run `vvt build` first",
         )
-    with DriverLock(config.output, config.work_url):
-        return _write_dataset(config, chain, manifest, store, started=started)
+    with DriverLock(config.output, config.work_url) as lock:
+        return _write_dataset(config, chain, manifest, store, lock, started=started)
 
 
 def stored_config(output: str) -> dict[str, Any]:
@@ -187,13 +187,14 @@ def _write_dataset(
     chain: Chain,
     manifest: Manifest,
     store: ClipStore,
+    lock: DriverLock,
     *,
     started: float,
     plan: Plan | None = None,
     profile: Profile | None = None,
 ) -> Summary:
     live = captured(manifest, store.url)
-    written = write_dataset(config, chain, live.manifest, store, ledgers=live.ledgers)
+    written = write_dataset(config, chain, live.manifest, store, ledgers=live.ledgers, checkpoint=lock.check)
     return Summary(
         **vars(written.counts),
         output=config.output,

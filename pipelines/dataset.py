@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,13 +80,23 @@ class Written:
 
 
 def write_dataset(
-    config: BuildConfig, chain: Chain, manifest: Manifest, store: ClipStore, *, ledgers: Mapping[str, LiveLedger]
+    config: BuildConfig,
+    chain: Chain,
+    manifest: Manifest,
+    store: ClipStore,
+    *,
+    ledgers: Mapping[str, LiveLedger],
+    checkpoint: Callable[[], None],
 ) -> Written:
-    """Write, or bring up to date, the dataset at `config.output`. `ledgers` are those of the live rows."""
+    """Write, or bring up to date, the dataset at `config.output`.
+
+    `ledgers` are those of the live rows; `checkpoint` is called every now and then, and raises to stop.
+    """
     before = urls.read(urls.join(config.output, DATASET))
-    counts, keys, contents = _decide(config, chain, manifest, store)
+    counts, keys, contents = _decide(config, chain, manifest, store, checkpoint=checkpoint)
     reused = packed_before(config.output, contents)
-    packed = reused or _repack(config, chain, manifest, store, keys=keys)
+    packed = reused or _repack(config, chain, manifest, store, keys=keys, checkpoint=checkpoint)
+    checkpoint()
     described = dataset_json(
         config, chain, packed, contents=contents, drops=counts.drops, failures=counts.failures, seen=counts.seen
     )
@@ -101,7 +111,7 @@ def write_dataset(
 
 
 def _decide(
-    config: BuildConfig, chain: Chain, manifest: Manifest, store: ClipStore
+    config: BuildConfig, chain: Chain, manifest: Manifest, store: ClipStore, *, checkpoint: Callable[[], None]
 ) -> tuple[Counts, dict[str, list[str]], str]:
     """Write `decisions.parquet`. The counts, the keys that stay by split, and a hash of all that the shards are."""
     shared = shared_footage(manifest.pairs, chain, store)
@@ -110,6 +120,7 @@ def _decide(
     digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, config.name, config.shards.model_dump(mode="json")]).encode())
     with table_writer(urls.join(config.output, DECISIONS), decisions_schema(chain.metrics)) as write_row:
         for decision in judge_copies(decide_all(manifest.pairs, chain, store), chain, shared):
+            checkpoint()
             row, split = decision.row, splits[decision.row["pair_id"]]
             write_row({**row, "video": manifest.as_written(row["video"])})
             counts.add(row, split=split)
@@ -121,12 +132,18 @@ def _decide(
 
 
 def _repack(
-    config: BuildConfig, chain: Chain, manifest: Manifest, store: ClipStore, *, keys: Mapping[str, list[str]]
+    config: BuildConfig,
+    chain: Chain,
+    manifest: Manifest,
+    store: ClipStore,
+    *,
+    keys: Mapping[str, list[str]],
+    checkpoint: Callable[[], None],
 ) -> Packed:
     urls.delete(urls.join(config.output, DATASET))  # without it the folder is no dataset, until all is written
     packed = pack(
         store,
-        keys,
+        {split: _checked(chosen, checkpoint) for split, chosen in keys.items()},
         output=config.output,
         config=config.shards,
         stages=stage_names(chain),
@@ -138,6 +155,12 @@ def _repack(
         if f"shards/{name}" not in wanted:
             urls.delete(urls.join(config.output, "shards", name))
     return packed
+
+
+def _checked(keys: Iterable[str], checkpoint: Callable[[], None]) -> Iterator[str]:
+    for key in keys:
+        checkpoint()
+        yield key
 
 
 def stage_names(chain: Chain) -> list[str]:

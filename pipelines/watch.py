@@ -68,8 +68,7 @@ class Watch:
             self.driver_seconds = time.thread_time() - began
 
     def writing(self) -> None:
-        """The dataset is written from here on. Raises `LockedError` if this run no longer holds its output."""
-        self._lock.check()
+        """The dataset is written from here on."""
         self._status.writing()
         self._log.event("writing_dataset")
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,26 @@ def test_a_run_that_lost_its_output_stops_and_leaves_it_to_the_other(job: Job, m
     other.join()
     assert json.loads(lock.read_text())["token"] == "theirs"
     assert not (job.folder / "out/dataset.json").exists()
+
+
+def test_a_run_that_lost_its_output_while_it_packs_leaves_no_dataset_half_new(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        job.record(name)
+    job.build()
+    checks = Counter[str]()
+
+    def lost(lock: DriverLock) -> None:
+        checks["all"] += 1
+        if checks["all"] > 3:  # both rows were decided, one sample is packed
+            raise LockedError("another driver is at work here")
+
+    monkeypatch.setattr(DriverLock, "check", lost)
+    with pytest.raises(LockedError):
+        job.build(name="Other")
+    assert not (job.folder / "out/dataset.json").exists()  # no dataset that is half of one and half of the other
+    assert not list((job.folder / "out").rglob("*.part"))
 
 
 def test_a_second_build_is_refused_while_the_first_is_at_work(job: Job) -> None:
