@@ -1,16 +1,20 @@
 """Thousands of broken recordings and garment images through ingest: what becomes of each.
 
-    python -m benchmarks.mutated_media --count 2400
+    python -m benchmarks.mutated_media --count 4560
+    python -m benchmarks.mutated_media --count 2280 --build
 
 Small real files of each container and image format are broken by fixed seeds (`benchmarks.mutations`) and read in a
 child process, as a worker would, with a limit on time and a watch on memory. Every file ends as one of: clips or a
 loaded image, a typed error, an exception without a type of ours, a crash of the process, a hang, too much memory.
-The last four are faults, and listed.
+The last four are faults, and listed. With `--build` the files are the rows of one real build instead, and the rows of
+its `decisions.parquet` are counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import multiprocessing
 import signal
 import tempfile
@@ -21,8 +25,11 @@ from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 import weights
 from benchmarks.mutations import IMAGES, Mutation, make_images, make_videos, mutate
+from schemas.errors import MEDIA_ERROR_CODES
 
 TIME_LIMIT_S = 20.0
 MEMORY_LIMIT_MB = 1000
@@ -132,11 +139,50 @@ def run(mutations: Iterable[Mutation], folder: Path, *, keep: Path | None) -> tu
     return counts, most
 
 
+def build_all(mutations: Iterable[Mutation], folder: Path, sound: str) -> Counter[tuple[str, str]]:
+    """Counts of (file, outcome) of one build over all of them; images stand beside the recording `sound`."""
+    from pipelines.build import build
+    from pipelines.configure import merge_config
+
+    files: dict[str, str] = {}
+    manifest = folder / "manifest.jsonl"
+    with manifest.open("w") as lines:
+        for number, mutation in enumerate(mutations):
+            files[f"m{number}"] = mutation.file
+            (folder / mutation.name).write_bytes(mutation.data)
+            image = mutation.file in IMAGES
+            video, garment = (sound, mutation.name) if image else (mutation.name, None)
+            row = {"pair_id": f"m{number}", "video": video, "garment": garment, "part": "upper"}
+            lines.write(json.dumps(row) + "\n")
+    config = {
+        "manifest": str(manifest),
+        "output": str(folder / "out"),
+        "tier": "none",
+        "ingest": {"detector": "pyscenedetect", "min_seconds": 0.5, "max_seconds": 2},
+        "stages": {
+            "garment_image": {
+                "use": "curation.filters.garment_image:GarmentImage",
+                "bounds": {"garment_short_side": None, "garment_blur": None, "garment_contrast": None},
+            }
+        },
+    }
+    build(merge_config(config, (), where="benchmark"))
+    rows = pq.read_table(folder / "out" / "decisions.parquet", columns=["pair_id", "verdict", "error_code"]).to_pylist()
+    outcomes: dict[str, str] = {}
+    for row in rows:  # of a recording with several rows the failure counts
+        if row["verdict"] == "failed" or row["pair_id"] not in outcomes:
+            typed = row["error_code"] in MEDIA_ERROR_CODES
+            failed = f"error: {row['error_code']}" if typed else f"untyped: {row['error_code']}"
+            outcomes[row["pair_id"]] = failed if row["verdict"] == "failed" else f"ok: {row['verdict']}"
+    return Counter((file, outcomes.get(pair_id, "untyped: no row")) for pair_id, file in files.items())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--count", type=int, default=2400)
     parser.add_argument("--first", type=int, default=0, help="seed to begin with")
     parser.add_argument("--sample", default="face_noface", help="video of `vvt models list` that the files show")
+    parser.add_argument("--build", action="store_true", help="one real build over all of them")
     parser.add_argument("--keep", type=Path, help="folder for the files that made a fault")
     options = parser.parse_args()
     from PIL import Image
@@ -146,7 +192,11 @@ def main() -> None:
         folder = Path(scratch)
         videos = make_videos(folder, weights.path(options.sample))
         images = make_images(Image.effect_mandelbrot((320, 240), (-2, -1.5, 1, 1.5), 50))
-        counts, most = run(mutate(videos | images, options.count, first=options.first), folder, keep=options.keep)
+        mutations = mutate(videos | images, options.count, first=options.first)
+        if options.build:
+            counts, most = build_all(mutations, folder, "h264.mp4"), math.nan
+        else:
+            counts, most = run(mutations, folder, keep=options.keep)
     seconds = time.perf_counter() - started
     files = sorted({file for file, _ in counts})
     print("| file | clips or image | typed error | untyped | crash | hang | memory |\n|---|---|---|---|---|---|---|")

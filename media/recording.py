@@ -137,16 +137,18 @@ class Recording:
             if end is not None and pts - origin >= end:
                 return
             if pts - origin > longest:
-                raise self._too_long()
+                raise self._too_long(f"{self._limits.max_hours:g} hours", "max_hours")
+            if index >= self._limits.max_frames:
+                raise self._too_long(f"{self._limits.max_frames:,} frames", "max_frames")
             if pts - origin >= start:
                 yield index, pts, decoded
 
-    def _too_long(self) -> MediaError:
+    def _too_long(self, length: str, limit: str) -> MediaError:
         return MediaError(
-            f"it goes on for more than {self._limits.max_hours:g} hours",
+            f"it goes on for more than {length}",
             code="too_long",
             where=self.source.url,
-            remedy="Give the row an `end`, divide the recording, or raise `ingest.limits.max_hours`",
+            remedy=f"Give the row an `end`, divide the recording, or raise `ingest.limits.{limit}`",
         )
 
     def _ticks(self, seconds: float) -> int:

@@ -34,6 +34,11 @@ class Limits(BaseModel):
     max_hours: float = Field(
         default=48.0, gt=0, description="Length of what is read, in hours, by the frames' times and not the header."
     )
+    max_frames: int = Field(
+        default=20_000_000,
+        ge=1,
+        description="Frames of what is read; 48 hours at 115 a second. A few bytes can be one.",
+    )
     max_streams: int = Field(default=64, ge=1, description="Streams: video, sound, subtitles, attachments.")
     max_stalled_mb: int = Field(
         default=512, ge=8, description="Data read in a row without a video packet in it: an index, sound, garbage."

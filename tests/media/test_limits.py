@@ -65,6 +65,13 @@ def test_sides_that_no_encoder_takes(size: tuple[int, int], tmp_path: Path) -> N
     assert caught.value.code == "too_large"
 
 
+def test_too_many_frames(tmp_path: Path) -> None:
+    file = write(tmp_path / "video.mp4", 60)
+    numbers, code = ends_with(file, Limits(max_frames=50))
+    assert numbers == list(range(50))
+    assert code == "too_long"
+
+
 def test_too_long_by_its_frames_not_its_header(tmp_path: Path) -> None:
     file = write(tmp_path / "video.mkv", 6, times=[0, 1000, 2000, 4000, 5000, 6000])
     assert ends_with(file, Limits(max_hours=1)) == ([0, 1, 2], "too_long")
