@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 WORTH_SKIPPING = 2
 """Seconds before `start` from which on they are passed over undecoded, where that can be done exactly."""
 
+A_DAY = 86400.0
+"""Seconds that one picture may stay where the clock does not jump; beyond, it was the clock all the same, or damage."""
 LONGEST_SIDE = 16384
 """Pixels; x264 encodes no longer side."""
 
@@ -172,7 +174,7 @@ class Recording:
         clock = Clock(
             time_base=self.time_base,
             frame_rate=self.source.frame_rate,
-            longest_hold=LONGEST_HOLD if self._input.clock_may_jump else None,
+            longest_hold=LONGEST_HOLD if self._input.clock_may_jump else A_DAY,
         )
         time_of = attrgetter("dts" if self._input.shows_in_decoding_order else "pts")
         held: Decoded | None = None

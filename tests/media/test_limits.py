@@ -84,6 +84,14 @@ def test_too_long_by_its_frames_not_its_header(tmp_path: Path) -> None:
         assert len(list(recording)) == 6
 
 
+def test_a_clock_that_jumps_by_years_is_no_long_recording(tmp_path: Path) -> None:
+    file = write(tmp_path / "video.mkv", 6, times=[0, 0.04, 0.08, 1e7, 1e7 + 0.04, 1e7 + 0.08])
+    with Recording(file, limits=Limits(max_hours=1)) as recording:
+        frames = list(recording)
+    assert len(frames) == 6
+    assert (frames[-1].pts - frames[0].pts) * recording.time_base < 1
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "ts", "mkv"])
 def test_too_many_streams(suffix: str, tmp_path: Path) -> None:
     source = ffmpeg.input(str(write(tmp_path / "one.mp4", 5)))["v"]
