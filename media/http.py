@@ -161,6 +161,8 @@ class HttpFile(io.RawIOBase):
     # ---- in the loop of fsspec
 
     async def _disconnect(self) -> None:
+        if self._response is not None:
+            self._response.close()
         if self._session is not None:
             await self._session.close()
         self._session = self._response = None
@@ -177,14 +179,13 @@ class HttpFile(io.RawIOBase):
             auto_decompress=False,
         )
         headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
-        response = await self._session.get(self.url, headers=headers)
+        self._response = response = await self._session.get(self.url, headers=headers)
         if response.status == 416 and start == 0:  # an empty file has no range
             self.size = 0
             return
         self._check_status(response.status)
         response.raise_for_status()
         self._streamed = self._check_headers(response, start)
-        self._response = response
 
     def _check_status(self, status: int) -> None:
         if status in (404, 410):

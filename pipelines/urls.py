@@ -65,7 +65,7 @@ def open_whole(url: str, *, unfinished: str = "") -> Iterator[IO[bytes]]:
         return
     # Not straight to the store: closing a half-written file there would show what it holds. The temporary file has no
     # name, so that nothing is left of it either.
-    with tempfile.TemporaryFile() as stream:
+    with _disk_errors(tempfile.gettempdir()), tempfile.TemporaryFile() as stream:
         yield stream
         stream.flush()
         _asked(url, partial(fs.put_file, f"/dev/fd/{stream.fileno()}", path))
@@ -76,17 +76,26 @@ def _whole_on_disk(path: str, folder: str) -> Iterator[IO[bytes]]:
     writer = f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
     temporary = os.path.join(folder, f"{os.path.basename(path)}.{writer}{UNFINISHED}")
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.makedirs(folder, exist_ok=True)
-        with open(temporary, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
+        with _disk_errors(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.makedirs(folder, exist_ok=True)
+            with open(temporary, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+    except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno in _DISK_AWAY:
+        raise
+
+
+@contextmanager
+def _disk_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_AWAY:
             raise _outage(path, error) from error
         raise
 
