@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import time
 from typing import Any
@@ -41,8 +42,15 @@ class Watch:
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of any file."""
-        position: int = self._file.seek(offset, whence)
+        """The new position; -EINVAL, as FFmpeg wants it, where there is no such place: damaged tables lead anywhere."""
+        try:
+            position: int = self._file.seek(offset, whence)
+        except ValueError:
+            return -errno.EINVAL
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return -errno.EINVAL
         return position
 
     def read(self, size: int) -> bytes:
