@@ -46,19 +46,17 @@ def on_the_web(job: Job, site: Site, **values: object) -> BuildConfig:
 
 
 def test_what_is_known_stays_while_the_server_is_away(job: Job, site: Site) -> None:
-    site.cut_after = 5_000
+    site.cut_after, site.cuts = 10_000, 2
     config = on_the_web(job, site)
     assert build(config).kept.total() == 1
     shards, requests = job.shards(), len(site.requests)
-    assert requests > 5
+    assert requests > 3 and site.cuts == 0
     site.statuses = [500] * 1000
     again = build(config)
     assert (again.unchanged, again.recordings_read) == (True, 0)
-    narrower = on_the_web(job, site, shards={"max_samples": 1})
-    assert build(narrower).kept.total() == 1
     assert job.shards() == shards
     site.statuses = []
-    assert build(config).recordings_read == 0
+    assert build(config).unchanged
     site.etag = '"2"'  # now it is another file
     assert build(config).recordings_read == 1
 
