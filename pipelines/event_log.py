@@ -21,13 +21,12 @@ from pipelines.observer import Observer
 from pipelines.ticker import Ticker
 from pipelines.worker import Outcome, Pulled
 from schemas.clip import Failure
-from schemas.errors import VvtError
 
 LOG = "log"
 FLUSH_SECONDS = 1.0
 PART_SECONDS = 30.0  # object stores cannot append: there a run's log comes in closed parts
 PART_BYTES = 8 * 1024**2
-MOST_UNWRITTEN = 100_000  # lines; while the store is away the oldest are let go, memory stays bounded
+MOST_UNWRITTEN = 100_000  # events; while the store is away the oldest are let go, memory stays bounded
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class EventLog(Observer):
     def __init__(self, folder: str, *, name: str, echo: bool = False) -> None:
         self._file = _GrowingFile(urls.join(folder, LOG, name))
         self._echo = echo
-        self._events: deque[tuple[float, str, dict[str, Any]]] = deque()
+        self._events: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=MOST_UNWRITTEN)
         self._unwritten: deque[bytes] = deque(maxlen=MOST_UNWRITTEN)
         self._ticker: Ticker | None = None
         self._handler = _Handler(self, echo=echo)
@@ -133,7 +132,7 @@ class EventLog(Observer):
             if self._file.append(b"".join(self._unwritten), last=last):
                 self._unwritten.clear()
             self._failing = False
-        except (OSError, VvtError) as error:  # kept, and tried again; the run matters more than its log
+        except Exception as error:  # noqa: BLE001 - every store has error types of its own; kept, and tried again
             if not self._failing:
                 _log.warning("the log is not being written: %s", error)
             self._failing = True
