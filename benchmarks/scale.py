@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -187,11 +188,12 @@ def after_run(config: BuildConfig, manifest: Manifest, chain: Chain, store: Clip
     """Everything but the run, as `vvt build` and `vvt replay` do it."""
     results: dict[str, float] = {}
     looser = config.model_copy(update={"output": f"{config.output}-replayed"})
+    write = partial(write_dataset, ledgers={}, checkpoint=lambda: None)
     parts = {
-        "decide, pack, report": lambda: write_dataset(config, chain, manifest, store),
+        "decide, pack, report": lambda: write(config, chain, manifest, store),
         "plan, all done": lambda: make_plan(manifest.pairs, chain, store),
-        "decide again, nothing to pack": lambda: write_dataset(config, chain, manifest, store),
-        "replay to another output": lambda: write_dataset(looser, chain_of((None, None)), manifest, store),
+        "decide again, nothing to pack": lambda: write(config, chain, manifest, store),
+        "replay to another output": lambda: write(looser, chain_of((None, None)), manifest, store),
     }
     for name, part in parts.items():
         slow_store.REQUESTS.clear()

@@ -231,8 +231,11 @@ def _write_shards(
         rows: list[dict[str, Any]] = []
         with urls.open_whole(urls.join(output, name)) as stream:
             hashing = _HashingStream(stream)
-            # No owner, no clock: equal samples give equal bytes.
-            with webdataset.TarWriter(hashing, encoder=False, mtime=0, user="", group="") as writer:
+            with (
+                io.BufferedWriter(hashing, buffer_size=1 << 20) as buffered,  # tarfile writes 10 kB at a time
+                # No owner, no clock: equal samples give equal bytes.
+                webdataset.TarWriter(buffered, encoder=False, mtime=0, user="", group="") as writer,
+            ):
                 while waiting is not None and _has_room(len(rows), writer.tarstream.offset, waiting, config):
                     rows.append({**waiting.row, "shard": name, "offset": writer.tarstream.offset})
                     writer.write({"__key__": waiting.key, **waiting.members})

@@ -61,7 +61,7 @@ class Stored:
 
     def write(self) -> Any:
         config = BuildConfig(manifest="-", output=str(self.folder / "out"))
-        return write_dataset(config, self.chain, self.manifest, self.store)
+        return write_dataset(config, self.chain, self.manifest, self.store, ledgers={}, checkpoint=lambda: None)
 
     def clip(self, key: str) -> Path:
         return self.folder / "work" / "clips" / key.rpartition("-")[0] / f"{key}.clip"
