@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -127,7 +127,7 @@ class Ingest(BaseModel):
         """Hash of `identity`, 16 hex digits."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
 
-    def clips(self, pair: Pair, *, recording_url: str | None = None) -> Iterator[Ingested]:
+    def clips(self, pair: Pair, *, recording_url: str | None = None, known: Collection[str] = ()) -> Iterator[Ingested]:
         """Clips of the pair's recording between its `start` and `end`, in order, each as soon as its end is known.
 
         Shots that are too short come out too, with `drop` set and without artifacts, and so do transitions of at
@@ -136,6 +136,7 @@ class Ingest(BaseModel):
         Args:
             pair: the manifest row.
             recording_url: where to read the recording instead of `pair.video`.
+            known: keys of clips that are there already: they come without artifacts, at the price of decoding alone.
 
         Raises:
             MediaError: the recording is hopeless, or has no frame between `start` and `end`.
@@ -147,7 +148,7 @@ class Ingest(BaseModel):
             max_short_side=self.max_short_side,
             limits=self.limits,
         ) as recording:
-            yield from _Pass(self, pair, recording).run()
+            yield from _Pass(self, pair, recording, known).run()
 
     def make_detector(self) -> ShotDetector:
         """A detector for one recording, as configured."""
@@ -164,8 +165,8 @@ class Ingest(BaseModel):
 class _Pass:
     """One pass over one recording."""
 
-    def __init__(self, ingest: Ingest, pair: Pair, recording: Recording) -> None:
-        self._ingest, self._pair, self._recording = ingest, pair, recording
+    def __init__(self, ingest: Ingest, pair: Pair, recording: Recording, known: Collection[str]) -> None:
+        self._ingest, self._pair, self._recording, self._known = ingest, pair, recording, known
         self._frame_seconds = float(1 / recording.source.frame_rate)
         self._fps = constant_rate(recording.source, max_fps=ingest.max_fps)
         self._detector = ingest.make_detector()
@@ -223,7 +224,7 @@ class _Pass:
             if self._stretch is None:
                 self._stretch = _Stretch(first_frame=frame.index, first_pts=frame.pts)
             self._stretch.add(frame)
-            if run.kind is Kind.CLIP:
+            if run.kind is Kind.CLIP and self._key(self._stretch.first_frame) not in self._known:
                 self._encode(frame)
         if self._stretch is not None:
             self._stretch.score = max(self._stretch.score, run.score)
@@ -246,7 +247,9 @@ class _Pass:
     def _close(self, stretch: _Stretch, kind: Kind) -> Iterator[Clip]:
         """The record of a finished stretch, if it deserves one."""
         if kind is Kind.CLIP:
-            assert self._encoder is not None
+            if self._encoder is None:  # it is known
+                yield self._clip(self._span_of(stretch, 0.0), {})
+                return
             encoded, self._encoder = self._encoder.finish(), None
             clip = self._clip(encoded.span, {"shot_seconds": encoded.span.seconds, "cut_score": stretch.score})
             clip.artifacts = {"video": encoded.video, "source_pts": encoded.source_pts}
@@ -266,8 +269,11 @@ class _Pass:
             clip.drop = Drop(stage=STAGE, metric="transition_seconds", value=seconds, bound=(None, low), words=words)
             yield clip
 
+    def _key(self, first_frame: int) -> str:
+        return Clip.make_key(self._pair.pair_id, first_frame)
+
     def _clip(self, span: Span, metrics: dict[str, float]) -> Clip:
-        key = Clip.make_key(self._pair.pair_id, span.first_frame)
+        key = self._key(span.first_frame)
         return Clip(key=key, pair=self._pair, source=self._recording.source, span=span, metrics=metrics)
 
     def _span_of(self, stretch: _Stretch, seconds: float) -> Span:

@@ -147,7 +147,7 @@ class Worker:
         if failure:
             reading.keys, reading.ended, reading.failure = stored, True, failure
         else:
-            reading.items = iter(self._chain.ingest.clips(row.pair))
+            reading.items = iter(self._chain.ingest.clips(row.pair, known=reading.stored))
         self._readings[pair_id] = reading
         return reading
 

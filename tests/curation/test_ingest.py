@@ -132,6 +132,17 @@ def test_two_passes_give_the_same_bytes(reel: Reel) -> None:
     assert first == second
 
 
+def test_known_clips_come_without_artifacts_and_change_no_other(reel: Reel) -> None:
+    whole = clips_of(FAST, pair_of(reel.path))
+    known = {clip.key for clip in whole[1::2] if clip.artifacts}
+    assert known
+    again = [item.clip for item in FAST.clips(pair_of(reel.path), known=known) if item.clip]
+    assert [clip.key for clip in again] == [clip.key for clip in whole]
+    for one, other in zip(whole, again, strict=True):
+        assert other.key in known or other.artifacts.get("video") == one.artifacts.get("video"), one.key
+        assert not (other.key in known and other.artifacts), one.key
+
+
 def test_a_long_black_stretch_is_a_row_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "black.mp4"
     ffmpeg(
