@@ -29,13 +29,14 @@ import pyarrow.parquet as pq
 
 import weights
 from benchmarks.mutations import IMAGES, Mutation, make_images, make_videos, mutate
-from schemas.errors import MEDIA_ERROR_CODES
 
 TIME_LIMIT_S = 20.0
 MEMORY_LIMIT_MB = 1000
 """Growth of a child's resident memory on one file of a few hundred KB."""
 
 FAULTS = ("untyped", "crash", "hang", "memory")
+ENGINE_CODES = {"error": "untyped", "crashed": "crash", "time_limit": "hang", "memory": "memory"}
+"""Codes of `decisions.parquet` that are faults here; others are typed errors."""
 
 
 def read(path: str) -> str:
@@ -171,8 +172,8 @@ def build_all(mutations: Iterable[Mutation], folder: Path, sound: str) -> Counte
     outcomes: dict[str, str] = {}
     for row in rows:  # of a recording with several rows the failure counts
         if row["verdict"] == "failed" or row["pair_id"] not in outcomes:
-            typed = row["error_code"] in MEDIA_ERROR_CODES
-            failed = f"error: {row['error_code']}" if typed else f"untyped: {row['error_code']}"
+            kind = ENGINE_CODES.get(row["error_code"], "error")
+            failed = f"{kind}: {row['error_code']}"
             outcomes[row["pair_id"]] = failed if row["verdict"] == "failed" else f"ok: {row['verdict']}"
     return Counter((file, outcomes.get(pair_id, "untyped: no row")) for pair_id, file in files.items())
 
