@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,15 +92,16 @@ def _meetings(
 ) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32]]]:
     """Numbers of hashes of different clips that lie in one bucket of a table, and differ by at most `MEET_BITS`."""
     order, heads = _buckets(hashes, owner, rotate_by)
+    placed = _unmirrored(hashes[order])
     for begin in range(0, len(order), CHUNK):
         here = np.arange(begin, min(begin + CHUNK, len(order)))
         head = heads[here]
         for step in range(NEIGHBOURS):
             before, leader = here - 1 - step, head + step
             for other, counts in ((before, before >= head), (leader, leader < here - NEIGHBOURS)):
-                one, two = order[other[counts]], order[here[counts]]
-                near = np.bitwise_count(_unmirrored(hashes[one]) ^ _unmirrored(hashes[two])) <= MEET_BITS
-                yield one[near], two[near]
+                one, two = other[counts], here[counts]
+                near = np.bitwise_count(placed[one] ^ placed[two]) <= MEET_BITS
+                yield order[one[near]], order[two[near]]
 
 
 def _buckets(
@@ -112,11 +114,15 @@ def _buckets(
     keys = _sort_keys(hashes, rotate_by)
     order, bucket = keys.astype(np.uint32), (keys >> np.uint64(32)).astype(np.uint32)
     del keys
-    first = np.ones(len(order), bool)
-    first[1:] = (bucket[1:] != bucket[:-1]) | (owner[order[1:]] != owner[order[:-1]])
+    first = _changes(bucket) | _changes(owner[order])
     order, bucket = order[first], bucket[first]
-    begins = np.flatnonzero(np.concatenate([[True], bucket[1:] != bucket[:-1]])[: len(bucket)])
+    begins = np.flatnonzero(_changes(bucket))
     return order, np.repeat(begins.astype(np.uint32), np.diff(begins, append=len(order)))
+
+
+def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a value differs from the one before it; true at the first."""
+    return np.concatenate([np.ones(min(1, len(values)), bool), values[1:] != values[:-1]])
 
 
 def _sort_keys(hashes: NDArray[np.uint64], rotate_by: int) -> NDArray[np.uint64]:
@@ -216,5 +222,4 @@ def _best_lags(found: tuple[Matches, NDArray[np.int64]]) -> Matches:
     """Of the lags at which a pair agrees (neighbouring ones do too), the one at which most hashes agree."""
     matches, agreed = found
     ordered = matches._take(np.lexsort((matches.lag, -agreed, matches.first, matches.second)))
-    new = (np.diff(ordered.first, prepend=-1) != 0) | (np.diff(ordered.second, prepend=-1) != 0)
-    return ordered._take(new)
+    return ordered._take(_changes(ordered.first) | _changes(ordered.second))
