@@ -60,7 +60,7 @@ class Recorder:
         self._stop, self._ended = threading.Event(), False
         self._changed = threading.Condition()
         self._folder = scratch_folder(work_url, pair.pair_id)
-        self._thread = threading.Thread(target=self._run, name=f"capture {pair.pair_id}")
+        self._thread = threading.Thread(target=self._run, name=f"capture {pair.pair_id}", daemon=True)
         self._thread.start()
 
     def news(self, known: int) -> News:

@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 import http.server
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import ffmpeg
 import imageio_ffmpeg
 
-WINDOW = 5  # segments in the playlist
-LENGTH = 20  # segments of the whole stream, a second each
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+WINDOW = 8  # segments in the playlist
+LENGTH = 18  # segments of the whole stream, of two seconds each: FFmpeg looks at five before it begins
+FRAMES = 24  # in a segment
+EVERY = 0.15  # seconds after which another one is released: the stream runs faster than it shows
 
 
 def write_stream(folder: Path) -> list[bytes]:
-    """Moving pictures with their number in them, as segments of MPEG-TS of one second."""
-    pictures = f"testsrc2=size=160x120:rate=24:duration={LENGTH}"
-    subprocess.run(
-        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", pictures, "-c:v", "libx264", "-g", "24"]
-        + ["-preset", "ultrafast", "-pix_fmt", "yuv420p", "-sc_threshold", "0", "-bf", "2", "-f", "hls"]
-        + ["-hls_time", "1", "-hls_list_size", "0", "-hls_segment_filename", str(folder / "%03d.ts")]
-        + [str(folder / "all.m3u8")],
-        check=True,
-    )
+    """Moving pictures, no two alike, as segments of MPEG-TS of two seconds."""
+    encoder = {"c:v": "libx264", "preset": "ultrafast", "pix_fmt": "yuv420p", "g": FRAMES, "sc_threshold": 0, "bf": 2}
+    segments = {"f": "hls", "hls_time": 2, "hls_list_size": 0, "hls_segment_filename": str(folder / "%03d.ts")}
+    pictures = ffmpeg.input(f"testsrc2=size=160x120:rate={FRAMES // 2}:duration={2 * LENGTH}", f="lavfi")
+    pictures.output(str(folder / "all.m3u8"), **encoder, **segments).run(cmd=FFMPEG, quiet=True)
     return [path.read_bytes() for path in sorted(folder.glob("*.ts"))]
 
 
+def as_flv(segments: list[bytes]) -> bytes:
+    command = ffmpeg.input("pipe:").output("pipe:", c="copy", f="flv")
+    flv, _ = command.run(cmd=FFMPEG, input=b"".join(segments), quiet=True)
+    return flv
+
+
 class LiveServer:
-    """Serves /live.m3u8, and /live.ts and /live.flv that go on for ever. Tests turn its screws while it runs.
+    """Serves /live.m3u8, and /live.ts that goes on for ever. The stream begins with the first request.
 
     Attributes:
         released: how many segments exist by now.
         first_number: media sequence number of the stream's first segment.
+        stalled: nothing is added any more.
         finished: the playlist says that nothing will be added.
         gone: everything answers 404.
         pages: other paths and what they answer.
+        redirects: other paths and where they lead.
+        endless: other paths whose answer is followed by silence, until `cut`.
         requests: paths that were asked for.
 
     """
@@ -45,10 +54,12 @@ class LiveServer:
     def __init__(self, segments: list[bytes], *, every: float) -> None:
         self._segments, self._every = segments, every
         self.released, self.first_number = 3, 0
-        self.finished = self.gone = self.stalled = self.cut = False
+        self.stalled = self.finished = self.gone = self.cut = False
         self.pages: dict[str, bytes] = {}
+        self.redirects: dict[str, str] = {}
+        self.endless: dict[str, bytes] = {}
         self.requests: list[str] = []
-        self._closing = threading.Event()
+        self._asked, self._closing = threading.Event(), threading.Event()
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -58,12 +69,16 @@ class LiveServer:
 
             def do_GET(self) -> None:
                 server.requests.append(self.path)
-                if server.gone:
-                    self.send_error(404)
-                elif self.path == "/live.ts":
-                    self._endless()
+                server._asked.set()
+                if self.path in server.redirects:
+                    self.send_response(302)
+                    self.send_header("Location", server.redirects[self.path])
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                elif not server.gone and self.path in {"/live.ts", *server.endless}:
+                    self._go_on()
                 else:
-                    self._answer(server._page(self.path))
+                    self._answer(None if server.gone else server._page(self.path))
 
             def _answer(self, body: bytes | None) -> None:
                 if body is None:
@@ -74,39 +89,48 @@ class LiveServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def _endless(self) -> None:
+            def _go_on(self) -> None:
+                self.close_connection = True
                 self.send_response(200)
-                self.send_header("Content-Type", "video/mp2t")
                 self.send_header("Connection", "close")
                 self.end_headers()
-                self.close_connection = True
+                self.wfile.write(server.endless.get(self.path, b""))
                 server.cut = False
-                at = max(0, server.released - 1)  # the group of pictures it has in store
+                at = max(0, server.released - 2)  # what it has in store
                 while not (server.cut or server.gone or server._closing.is_set()):
-                    if at < server.released:
+                    if self.path == "/live.ts" and at < server.released:
                         self.wfile.write(server._segments[at])
                         at += 1
-                    time.sleep(0.02)
+                    time.sleep(0.01)
 
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, *_: object) -> None: ...  # a client that is killed
+
+        self._http = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
-        self._threads = [threading.Thread(target=work) for work in (self._http.serve_forever, self._release)]
+        serve = partial(self._http.serve_forever, poll_interval=0.02)
+        self._threads = [threading.Thread(target=work) for work in (serve, self._release)]
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
         self._closing.set()
+        self._asked.set()
         self._http.shutdown()
         for thread in self._threads:
             thread.join()
         self._http.server_close()
 
     def wait_for(self, released: int) -> None:
-        while self.released < released:
+        while self.released < released and not self._closing.is_set():
             time.sleep(0.01)
 
+    def stop_at(self, released: int) -> None:
+        """Release no more than this."""
+        self._segments = self._segments[:released]
+
     def _release(self) -> None:
+        self._asked.wait()
         while not self._closing.wait(self._every):
             if not self.stalled and self.released < len(self._segments):
                 self.released += 1
@@ -120,16 +144,17 @@ class LiveServer:
         return self._segments[int(number)] if number.isdigit() and int(number) < self.released else None
 
     def _playlist(self) -> str:
-        first = max(0, self.released - WINDOW)
+        last = self.released
+        first = max(0, last - WINDOW)
         lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1"]
         lines += [f"#EXT-X-MEDIA-SEQUENCE:{self.first_number + first}"]
-        for number in range(first, self.released):
-            lines += ["#EXTINF:1.0,", f"{number}.ts"]
+        for number in range(first, last):
+            lines += [f"#EXTINF:{EVERY},", f"{number}.ts"]
         return "\n".join([*lines, *(["#EXT-X-ENDLIST"] if self.finished else []), ""])
 
 
 @contextmanager
-def live_server(segments: list[bytes], *, every: float = 0.25) -> Iterator[LiveServer]:
+def live_server(segments: list[bytes], *, every: float = EVERY) -> Iterator[LiveServer]:
     server = LiveServer(segments, every=every)
     try:
         yield server

@@ -311,20 +311,22 @@ class Capture:
             if new and not arrivals[0].new:
                 cut(file, begin=new[0].packet.dts - min(arrival.packet.pts for arrival in arrivals))
             packets = measure(file) if new else []
-            if packets:
-                began, ended, at_seconds = new[0].wall, new[-1].wall, new[0].at_seconds
-                yield self._closed(file, packets, began=began, ended=ended, at_seconds=at_seconds)
-                continue
-            file.unlink()
-            if new:
+            if len(packets) < len(new):
+                trouble = reception.connection.trouble or "nothing"
+                unreadable = f"it cannot be read: MPEG-TS holds H.264, HEVC and MPEG video, FFmpeg told of {trouble}"
+                between = "lost where a connection ended, or up to the first keyframe of the next"
                 yield Gap(
                     began=new[0].wall,
                     ended=new[-1].wall,
                     at_seconds=new[0].at_seconds,
-                    seconds=_length([arrival.packet for arrival in new]),
-                    cause="the segment cannot be read: MPEG-TS holds H.264, HEVC and MPEG video, FFmpeg told of "
-                    f"{reception.connection.trouble or 'nothing'}",
+                    seconds=_length([arrival.packet for arrival in new]) - _length(packets),
+                    cause=between if packets else unreadable,
                 )
+            if packets:
+                began, ended, at_seconds = new[0].wall, new[-1].wall, new[0].at_seconds
+                yield self._closed(file, packets, began=began, ended=ended, at_seconds=at_seconds)
+            else:
+                file.unlink()
 
     def _closed(
         self, file: Path, packets: Sequence[Packet], *, began: datetime, ended: datetime, at_seconds: float

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import selectors
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,6 @@ PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtmp,rtmps"
 """What addresses, and the playlists behind them, may have FFmpeg open: no file, no pipe, no other machine's disk."""
 FORMATS = "hls,mpegts,mov,flv,live_flv,matroska,aac,ac3,eac3,mp3,webvtt"
 """What may be behind an address: streams, and what HLS playlists are made of. No scripts, no lists of files."""
-STOP_SECONDS = 2.0
 
 # ffmpeg dies with the thread that started it, also if that is killed. `subprocess` offers this to a fork only, which
 # is not safe where other threads run.
@@ -138,15 +136,14 @@ class Connection:
         return sorted(self._folder.glob(f"{self._name}-*.ts"))
 
     def stop(self) -> list[Packet]:
-        """End ffmpeg: gently, so that it closes its file, or else by force. The packets that were still to be read."""
+        """End ffmpeg, and give the packets that were still to be read.
+
+        By force: where a playlist does not go on, it is deaf to gentler signals. What it reported is in its file, which
+        needs no end.
+        """
         packets: list[Packet] = []
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:  # where a playlist does not go on, ffmpeg is deaf to signals
-                self._process.kill()
-                self._process.wait()
+        self._process.kill()
+        self._process.wait()
         while self.running:
             packets += self.read(0)
         for stream in self._lines:

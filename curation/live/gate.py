@@ -40,7 +40,7 @@ def open_gate(address: str, sources: SourcesConfig) -> Iterator[dict[str, str]]:
     if urlsplit(address).scheme == "rtmp":
         _refuse_private(address)
     with _Server(("127.0.0.1", 0), _Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, name="gate")
+        thread = threading.Thread(target=server.serve_forever, name="gate", daemon=True)
         thread.start()
         proxy = f"http://127.0.0.1:{server.server_address[1]}"
         names = {name for name in environment if name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")}
