@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -141,11 +142,15 @@ class PictureFilter:
 
     def flush(self) -> list[tuple[VideoFrame, Any]]:
         """The pictures still held back by the deinterlacer; a new one starts with the next picture."""
-        if self._graph is None:
-            return []
-        self._graph.vpush(None)
-        done = self._pull()
+        import av
+
+        done: list[tuple[VideoFrame, Any]] = []
+        if self._graph is not None:
+            with suppress(av.error.FFmpegError):  # left out, as in `push`
+                self._graph.vpush(None)
+                done = self._pull()
         self._graph = self._look = None
+        self._held.clear()
         return done
 
     def _pull(self) -> list[tuple[VideoFrame, Any]]:
