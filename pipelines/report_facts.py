@@ -5,12 +5,8 @@ One pass over some columns counts; then each metric is read on its own, as numbe
 
 from __future__ import annotations
 
-import math
-from array import array
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,22 +16,14 @@ from curation.ingest import STAGE as SHOTS
 from curation.ingest import Ingest
 from pipelines.chain import INGEST, Chain
 from pipelines.histogram import Histogram, histogram
+from pipelines.report_counts import COLUMNS, Counted, Dropped, Row, cut
 from pipelines.tables import read_rows
 from schemas.metrics import Bound, Metric
 from schemas.stage import Filter
 
-Row = Mapping[str, Any]
-"""A row of `decisions.parquet`."""
-
 _EXAMPLES = 3
 _CAUSES = 3
 _GROUPS = 100  # more drop reasons or kinds of failure than anybody reads
-_LONGEST = 600  # characters of a cause
-_WORDINGS = 1000  # causes of one kind that are told apart
-_COLUMNS = [
-    "key", "pair_id", "video", "verdict", "stage", "metric", "value", "bound_low", "bound_high", "words", "error_code",
-    "error", "first_frame", "start_seconds", "end_seconds", "frames", "fps",
-]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,64 +122,10 @@ class Facts:
     metrics: tuple[Measured, ...]
 
 
-@dataclass(kw_only=True)
-class _Wording:
-    """Failures of one cause: how many, and the first of them."""
-
-    count: int = 0
-    key: str
-    video: str
-
-
-@dataclass(kw_only=True)
-class _Dropped:
-    """The clips that one metric dropped: the number of their row, and how far their value lies outside its bound."""
-
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    distances: array[float] = field(default_factory=lambda: array("d"))
-
-
-@dataclass(kw_only=True)
-class _Counted:
-    """What a pass over the decisions counts."""
-
-    rows: int = 0
-    clips: int = 0
-    seconds: float = 0.0
-    pairs: set[str] = field(default_factory=set)
-    videos: set[str] = field(default_factory=set)
-    verdicts: Counter[str] = field(default_factory=Counter)
-    dropped: defaultdict[tuple[str, str], _Dropped] = field(default_factory=lambda: defaultdict(_Dropped))
-    failed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    wordings: defaultdict[tuple[str, str], dict[str, _Wording]] = field(default_factory=lambda: defaultdict(dict))
-
-    def add(self, row: Row) -> None:
-        """Count one more row."""
-        self.pairs.add(row["pair_id"])
-        self.videos.add(row["video"])
-        self.verdicts[row["verdict"]] += 1
-        if row["first_frame"] is not None:
-            self.clips += 1
-            self.seconds += row["frames"] / row["fps"]
-        if row["verdict"] == "dropped":
-            dropped = self.dropped[row["stage"], row["metric"]]
-            dropped.rows.append(self.rows)
-            dropped.distances.append(_distance(row))
-        elif row["verdict"] == "failed":
-            self._add_failed((row["stage"], row["error_code"] or "error"), row)
-        self.rows += 1
-
-    def _add_failed(self, kind: tuple[str, str], row: Row) -> None:
-        self.failed[kind] += 1
-        wordings, words = self.wordings[kind], _cut(row["error"])
-        if words in wordings or len(wordings) < _WORDINGS:
-            wordings.setdefault(words, _Wording(key=row["key"], video=row["video"])).count += 1
-
-
 def facts_of(decisions: pq.ParquetFile, chain: Chain) -> Facts:
     """Count the rows of `decisions.parquet` under the bounds of `chain`."""
-    counted = _Counted()
-    for row in read_rows(decisions, _COLUMNS):
+    counted = Counted()
+    for row in read_rows(decisions, COLUMNS):
         counted.add(row)
     return Facts(
         totals=_totals(counted),
@@ -202,7 +136,7 @@ def facts_of(decisions: pq.ParquetFile, chain: Chain) -> Facts:
     )
 
 
-def _totals(counted: _Counted) -> Totals:
+def _totals(counted: Counted) -> Totals:
     return Totals(
         pairs=len(counted.pairs),
         recordings=len(counted.videos),
@@ -216,7 +150,7 @@ def _totals(counted: _Counted) -> Totals:
     )
 
 
-def _steps(counted: _Counted, chain: Chain) -> tuple[Step, ...]:
+def _steps(counted: Counted, chain: Chain) -> tuple[Step, ...]:
     """The stages at which clips can end, in chain order, before them what only stored clips still name."""
     drops: dict[str, Counter[str]] = defaultdict(Counter)
     failed: Counter[str] = Counter()
@@ -237,11 +171,11 @@ def _steps(counted: _Counted, chain: Chain) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _reasons(counted: _Counted, decisions: pq.ParquetFile) -> tuple[Reason, ...]:
+def _reasons(counted: Counted, decisions: pq.ParquetFile) -> tuple[Reason, ...]:
     ordered = sorted(counted.dropped.items(), key=lambda item: (-len(item[1].rows), item[0]))[:_GROUPS]
     chosen = [_spread(dropped) for _, dropped in ordered]
     wanted = {number for numbers in chosen for number in numbers}
-    examples = {number: _example(row) for number, row in enumerate(read_rows(decisions, _COLUMNS)) if number in wanted}
+    examples = {number: _example(row) for number, row in enumerate(read_rows(decisions, COLUMNS)) if number in wanted}
     return tuple(
         Reason(
             stage=stage,
@@ -253,7 +187,7 @@ def _reasons(counted: _Counted, decisions: pq.ParquetFile) -> tuple[Reason, ...]
     )
 
 
-def _spread(dropped: _Dropped) -> list[int]:
+def _spread(dropped: Dropped) -> list[int]:
     """Row numbers of examples, from the closest call to the clearest."""
     order = np.argsort(np.asarray(dropped.distances), kind="stable")
     places = np.linspace(0, len(order) - 1, min(_EXAMPLES, len(order))).round().astype(int)
@@ -267,17 +201,11 @@ def _example(row: Row) -> Example:
         seconds=(row["start_seconds"], row["end_seconds"]),
         value=row["value"],
         bound=(row["bound_low"], row["bound_high"]),
-        words=_cut(row["words"]),
+        words=cut(row["words"]),
     )
 
 
-def _distance(row: Row) -> float:
-    """How far the value lies outside its bound."""
-    low, high, value = row["bound_low"], row["bound_high"], row["value"]
-    return max(low - value if low is not None else -math.inf, value - high if high is not None else -math.inf)
-
-
-def _failures(counted: _Counted) -> tuple[Failures, ...]:
+def _failures(counted: Counted) -> tuple[Failures, ...]:
     found = []
     for (stage, code), count in counted.failed.items():
         wordings = sorted(counted.wordings[stage, code].items(), key=lambda item: (-item[1].count, item[0]))
@@ -322,8 +250,3 @@ def _of_filter(stage: Filter, name: str, about: Metric) -> tuple[str, str, Metri
 
 def _by_count(counts: Counter[str]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _cut(words: str | None) -> str:
-    words = words or ""
-    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…"
