@@ -27,6 +27,8 @@ Row = dict[str, Any]
 
 DEFAULT_SOURCES = SourcesConfig()
 
+MAX_BYTES = 4 << 30
+"""Size of one manifest: it is read whole."""
 MAX_ROWS = 10_000_000
 """Rows of one manifest: a few KB of Parquet can claim billions."""
 MAX_PROBLEMS = 10_000
@@ -121,11 +123,14 @@ def _read(url: str) -> tuple[bytes, str]:
         raise ManifestError(url, [Problem(0, "", why)])
     fs, path = url_to_fs(url)
     try:
-        data: bytes = retry(partial(fs.cat_file, path))
+        size = retry(partial(fs.size, path)) or 0
+        data: bytes = retry(partial(fs.cat_file, path)) if size <= MAX_BYTES else b""
     except FileNotFoundError as error:
         raise ManifestError(url, [Problem(0, "", "there is no such file")]) from error
     except Exception as error:  # every file system has error types of its own
         raise ManifestError(url, [Problem(0, "", f"cannot be read: {error}")]) from error
+    if size > MAX_BYTES:
+        raise ManifestError(url, [Problem(0, "", f"has {size:,} bytes (allowed: {MAX_BYTES:,})")])
     return data, _folder_of(url, fs)
 
 

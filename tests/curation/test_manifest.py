@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -134,3 +135,36 @@ def test_urls_have_no_dots_left_in_them() -> None:
 def test_a_manifest_of_an_unknown_protocol_is_a_sentence() -> None:
     with pytest.raises(ManifestError, match="bogus:// cannot be read here"):
         read_manifest("bogus://bucket/m.csv")
+
+
+def test_a_manifest_that_claims_too_much_is_not_read(read: Read, tmp_path: Path) -> None:
+    with (tmp_path / "huge.jsonl").open("wb") as file:
+        file.truncate(5 << 30)  # takes no room
+    with pytest.raises(ManifestError, match="has 5,368,709,120 bytes"):
+        read_manifest(str(tmp_path / "huge.jsonl"))
+    assert faults(read, HEAD + f"a,{'v' * 20_000},,upper\n") == [
+        f"line 2: video: String should have at most 10000 characters (got '{'v' * 79})"
+    ]
+
+
+def test_parquet_of_one_repeated_row_ends_soon(tmp_path: Path) -> None:
+    """Two million rows in a few KB: what repeats is stored once."""
+    repeated = {
+        name: pa.DictionaryArray.from_arrays(np.zeros(2_000_000, np.int8), ["upper"])
+        for name in HEAD.strip().split(",")
+    }
+    pq.write_table(pa.table(repeated), tmp_path / "bomb.parquet")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 50_000
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(str(tmp_path / "bomb.parquet"))
+    assert "nothing after it was read" in str(caught.value.problems[-1])
+    assert len(caught.value.problems) < 12_000
+
+
+def test_parquet_text_that_is_no_utf8_is_a_sentence(tmp_path: Path) -> None:
+    text = pa.array([b"\xff\xfe"]).view(pa.string())
+    pq.write_table(
+        pa.table({**{name: ["v"] for name in ("video", "garment", "part")}, "pair_id": text}), tmp_path / "m.parquet"
+    )
+    with pytest.raises(ManifestError, match="damaged after row 0"):
+        read_manifest(str(tmp_path / "m.parquet"))
