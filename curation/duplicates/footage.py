@@ -44,7 +44,7 @@ class SharedFootage:
 
 
 class Footage:
-    """Collects the signatures of clips, some 200 bytes a clip, and compares them.
+    """Collects the signatures of clips, some 300 bytes a clip, and compares them.
 
     The better of two copies has more pixels; of equal ones, more bytes were spent on it in its recording, as it is
     longer or less compressed; of equal ones again, it was added first.

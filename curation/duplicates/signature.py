@@ -74,9 +74,10 @@ def signature_of(luma: NDArray[np.uint8], times: NDArray[np.float64], *, seconds
         seconds: length of the clip.
     """
     moments = np.arange(WINDOW_SECONDS, seconds - WINDOW_SECONDS + 1e-6, STEP_SECONDS)
-    if not len(luma) or not len(moments):
-        return np.zeros(0, np.uint64)
-    shown = _Integral(_frequencies(_small_squares(without_bars(luma))), times, seconds)
+    picture = without_bars(luma)
+    if not picture.size or not len(moments):  # bars may be all that there is
+        return np.zeros(len(moments), np.uint64)
+    shown = _Integral(_frequencies(_small_squares(picture)), times, seconds)
     now = shown.until(moments)
     before, after = now - shown.until(moments - WINDOW_SECONDS), shown.until(moments + WINDOW_SECONDS) - now
     change = _apart_from(after - before, after + before) / WINDOW_SECONDS
