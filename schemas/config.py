@@ -12,7 +12,7 @@ class _Section(BaseModel):
 
 
 class SplitConfig(_Section):
-    """How pairs are divided into train and test. Those that share a recording, footage or a `split_group` stay together."""
+    """Train and test. Pairs that share a recording, footage or a `split_group` stay on one side."""
 
     test_share: float = Field(
         0.025, ge=0, le=1, description="Expected share of groups in the test split (the paper: 132 of 5,292)."
