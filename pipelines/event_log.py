@@ -18,6 +18,7 @@ from pydantic_core import to_json
 from pipelines import urls
 from pipelines.chain import INGEST
 from pipelines.observer import Observer
+from pipelines.tally import UpToClip
 from pipelines.ticker import Ticker
 from pipelines.worker import Outcome, Pulled
 from schemas.clip import Failure
@@ -43,6 +44,7 @@ class EventLog(Observer):
         self._echo = echo
         self._events: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=MOST_UNWRITTEN)
         self._unwritten: deque[bytes] = deque(maxlen=MOST_UNWRITTEN)
+        self._up_to_clip = UpToClip()
         self._ticker: Ticker | None = None
         self._handler = _Handler(self, echo=echo)
         self._failing = False
@@ -72,13 +74,14 @@ class EventLog(Observer):
 
     def read(self, pulled: Pulled) -> None:
         """A clip was cut."""
-        if pulled.outcome:
+        took = self._up_to_clip.add(pulled)
+        if pulled.outcome and took is not None:
             self.event(
                 "clip_cut",
                 key=pulled.outcome.key,
                 pair_id=pulled.pair_id,
                 stage=INGEST,
-                seconds=round(pulled.seconds, 6),
+                seconds=round(took, 6),
             )
 
     def source_done(self, pair_id: str, failure: Failure | None) -> None:

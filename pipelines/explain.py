@@ -125,16 +125,23 @@ def print_plan(plan: Plan, works: list[StageWork], console: Console) -> None:
     """Print what would run and why."""
     console.print(
         f"{plan.up_to_date} row(s) of the manifest are up to date, {len(plan.sources)} recording(s) would be read, "
-        f"{len(plan.clips)} stored clip(s) would go on."
+        f"{len(plan.clips)} stored clip(s) would go on.",
+        soft_wrap=True,
     )
     if plan.reasons:
         console.print(_rows_table(plan))
     if works:
         console.print(_stages_table(works))
     if plan.outdated:
-        console.print(f"{len(plan.outdated)} stored clip(s) are cut otherwise now, or damaged: they would be removed.")
+        console.print(
+            f"{len(plan.outdated)} stored clip(s) are cut otherwise now, or damaged: they would be removed.",
+            soft_wrap=True,
+        )
     if not plan.reasons:
-        console.print("Nothing would run: the dataset would be decided and packed anew, where that changes anything.")
+        console.print(
+            "Nothing would run: the dataset would be decided and packed anew, where that changes anything.",
+            soft_wrap=True,
+        )
 
 
 def _rows_table(plan: Plan) -> Table:

@@ -12,7 +12,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 
 from pipelines.chain import INGEST
 from pipelines.observer import Load, Observer
-from pipelines.tally import Tally
+from pipelines.tally import Tally, UpToClip
 from pipelines.worker import Outcome, Pulled
 from schemas.clip import Failure
 
@@ -27,6 +27,7 @@ class Metrics(Observer):
         self._tally = tally
         self._output = output
         self._positions: dict[str, float] = {}
+        self._up_to_clip = UpToClip()
         self._clips = self._counter("vvt_clips_total", "Clips that have a verdict.", "verdict", "reason")
         self._recordings = self._counter("vvt_recordings_total", "Recordings that were read, or failed.", "result")
         self._video = self._counter("vvt_recording_seconds_total", "Seconds of recordings that were read.")
@@ -34,7 +35,7 @@ class Metrics(Observer):
         self._paused = self._counter("vvt_paused_seconds_total", "Seconds spent waiting for something outside.")
         self._seconds = Histogram(
             "vvt_stage_seconds",
-            "Time that a stage took on a clip, ingest to the next clip.",
+            "Time that a stage took on a clip, ingest up to the next one.",
             boundaries=BOUNDARIES,
             tag_keys=("output", "stage"),
         ).set_default_tags({"output": output})
@@ -54,11 +55,12 @@ class Metrics(Observer):
 
     def read(self, pulled: Pulled) -> None:
         """A recording was read on."""
-        before = self._positions.get(pulled.pair_id, pulled.position_seconds)
-        self._positions[pulled.pair_id] = max(before, pulled.position_seconds)
+        before = self._positions.get(pulled.pair_id, 0.0)
         if pulled.position_seconds > before:
             self._video.inc(pulled.position_seconds - before)
-        self._seconds.observe(pulled.seconds, {"stage": INGEST})
+            self._positions[pulled.pair_id] = pulled.position_seconds
+        if (took := self._up_to_clip.add(pulled)) is not None:
+            self._seconds.observe(took, {"stage": INGEST})
 
     def source_done(self, pair_id: str, failure: Failure | None) -> None:
         """A recording was read to its end."""

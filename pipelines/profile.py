@@ -15,7 +15,7 @@ BUSY = 0.6  # a pool below this share of its time has room: what holds the run u
 
 @dataclass(frozen=True, kw_only=True)
 class StageProfile:
-    """One stage: clips it ran on (of ingest: calls), seconds in all, on average and at the 95th percentile."""
+    """One stage: clips it ran on (of ingest: made), seconds in all, on average and at the 95th percentile."""
 
     stage: str
     pool: str

@@ -47,8 +47,9 @@ class Progress(Observer):
         tally = self._tally
         left = tally.seconds_left()
         drops = ", ".join(f"{reason} {count}" for reason, count in tally.drops.most_common(4))
+        recordings = f"recordings {tally.sources_done}/{tally.total_sources}, " if tally.total_sources else ""
         return (
-            f"{clock(tally.seconds)} recordings {tally.sources_done}/{tally.total_sources}, "
+            f"{clock(tally.seconds)} {recordings}"
             f"clips {tally.seen} ({tally.seen / tally.seconds:.2f}/s): "
             f"kept {tally.kept}, dropped {tally.drops.total()}{f' ({drops})' if drops else ''}, "
             f"failed {tally.failures.total() + tally.source_failures.total()}, "

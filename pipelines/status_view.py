@@ -18,9 +18,9 @@ def print_status(status: RunStatus, console: Console, *, dead: bool) -> None:
     """Print `status`; `dead` says that its driver is gone without having written an end."""
     console.print(headline(status, dead=dead), soft_wrap=True)
     left = "" if status.seconds_left is None or dead else f", about {clock(status.seconds_left)} left"
+    read = f"{status.recordings_done} of {status.recordings} recording(s) read, {len(status.reading)} being read; "
     console.print(
-        f"{status.recordings_done} of {status.recordings} recording(s) read, {len(status.reading)} being read; "
-        f"{status.seen} clip(s) at {status.clips_per_second:.2f}/s{left}",
+        f"{read if status.recordings else ''}{status.seen} clip(s) at {status.clips_per_second:.2f}/s{left}",
         soft_wrap=True,
     )
     console.print(_verdicts(status))

@@ -25,8 +25,12 @@ class Durations:
 
     def add(self, seconds: float) -> None:
         """Count one that took `seconds`."""
-        self.count += 1
         self.seconds += seconds
+        self.count_one(seconds)
+
+    def count_one(self, seconds: float) -> None:
+        """Count one whose `seconds` are in the sum already."""
+        self.count += 1
         self._buckets[math.floor(math.log(max(seconds, 1e-6)) / BUCKET)] += 1
 
     @property
@@ -42,6 +46,22 @@ class Durations:
             if passed >= share * self.count:
                 return math.exp((bucket + 1) * BUCKET)
         return 0.0
+
+
+class UpToClip:
+    """How long it takes to read up to the next clip, which may be several calls."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def add(self, pulled: Pulled) -> float | None:
+        """Seconds up to the clip that `pulled` gave; None where it gave none."""
+        seconds = self._seconds.pop(pulled.pair_id, 0.0) + pulled.seconds
+        if pulled.outcome or pulled.rejected or pulled.skipped:
+            return seconds
+        if not pulled.finished:
+            self._seconds[pulled.pair_id] = seconds
+        return None
 
 
 @dataclass(frozen=True)
@@ -80,6 +100,7 @@ class Tally(Observer):
         self.waiting_seconds: defaultdict[str, float] = defaultdict(float)
         self.open: dict[str, Position] = {}
         self.now = Load()
+        self._up_to_clip = UpToClip()
         self._pause = ("", 0.0)
         self._started = self._loaded = time.monotonic()
         self._ended: float | None = None
@@ -100,7 +121,9 @@ class Tally(Observer):
         last = self.open.get(pulled.pair_id)
         position = max(last.seconds if last else 0.0, pulled.position_seconds)
         self.open[pulled.pair_id] = Position(position, pulled.duration_seconds or (last.duration if last else None))
-        self.stages[INGEST].add(pulled.seconds)
+        self.stages[INGEST].seconds += pulled.seconds
+        if (took := self._up_to_clip.add(pulled)) is not None:
+            self.stages[INGEST].count_one(took)
 
     def source_done(self, pair_id: str, failure: Failure | None) -> None:
         """A recording was read to its end, and all its clips are stored."""

@@ -71,7 +71,8 @@ class Outcome:
 class Pulled:
     """What one call to `Worker.pull` gave: at most one clip, and how far the recording is read.
 
-    `skipped` is a clip that was in the store already; `outage` as in `Outcome`.
+    `skipped` is a clip that was in the store already; `outage` as in `Outcome`; position and duration are of the span
+    that the row asks for.
     """
 
     pair_id: str
@@ -167,7 +168,8 @@ class Worker:
             )
             del self._readings[pair_id]
             return Pulled(pair_id=pair_id, finished=True, failure=reading.failure), b""
-        pulled = Pulled(pair_id=pair_id, position_seconds=item.position_seconds, duration_seconds=item.duration_seconds)
+        position, duration = _of_span(row.pair, item)
+        pulled = Pulled(pair_id=pair_id, position_seconds=position, duration_seconds=duration)
         clip = item.clip
         if clip is None:
             return pulled, b""
@@ -206,6 +208,7 @@ class Worker:
             with self._box.recording(INGEST, pair_id, seconds=self._chain.ingest.time_limit):
                 item = next(reading.items, None)
         except OutageError:
+            del self._readings[pair_id]  # a generator that has raised is over: the recording is read anew
             raise
         except MediaError as error:
             item, reading.failure = None, failure_of(INGEST, error, code=error.code)
@@ -334,6 +337,13 @@ class Worker:
         if clip.failure is None and clip.drop is None and isinstance(stage, Filter):
             clip.drop = stage.decide(clip.metrics)
         return clip.failure is None
+
+
+def _of_span(pair: Pair, item: Ingested) -> tuple[float, float | None]:
+    """How far the span that `pair` asks for is read, and how long it is where that is known, in seconds."""
+    start = pair.start or 0.0
+    end = min((end for end in (pair.end, item.duration_seconds) if end is not None), default=None)
+    return max(0.0, item.position_seconds - start), None if end is None else max(0.0, end - start)
 
 
 def _process_checked(stage: Stage, clip: Clip) -> None:

@@ -29,6 +29,11 @@ with DriverLock(sys.argv[1], beat_seconds=0.2):
 """
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "SETTLE_SECONDS", 0.2)
+
+
 def driver(folder: Path, seconds: float = 60.0) -> subprocess.Popen[str]:
     """Another process that holds `folder`."""
     process = subprocess.Popen(
@@ -134,8 +139,7 @@ def test_two_outputs_do_not_share_a_clip_store_at_the_same_time(tmp_path: Path) 
     assert not os.listdir(tmp_path / "work")
 
 
-def test_of_many_that_come_at_once_one_gets_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "SETTLE_SECONDS", 0.3)
+def test_of_many_that_come_at_once_one_gets_in(tmp_path: Path) -> None:
     for url in (str(tmp_path), "memory://locks"):  # an atomic create, and a write that is read back
         inside, done = [], threading.Barrier(9)
 
