@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from media.inputs import Input
-from schemas.errors import MediaError
+from schemas.errors import MediaError, OutageError
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -46,7 +46,7 @@ def packets(recording: Input) -> Iterator[Packet]:
                 if packet.size:  # the empty one at the end would flush the decoder; damaged files lack it
                     yield packet
                 recording.watch.progress()  # now, so that the time between two calls does not count
-        except MediaError:
+        except (MediaError, OutageError):
             raise
         except IndexError:  # PyAV 18, when all is read and streams have appeared on the way (sound that set in late)
             return

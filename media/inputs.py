@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from media.sources import open_bytes, open_source
 from media.watch import Watch
-from schemas.errors import MediaError
+from schemas.errors import MediaError, OutageError
 from schemas.limits import Limits
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _open_container(url: str, file: Watch, limits: Limits) -> InputContainer:
             file, "r", metadata_errors="ignore", buffer_size=1 << 18, io_open=_refuse,
             options=options, timeout=(limits.max_stalled_seconds, None),
         )  # fmt: skip
-    except MediaError:
+    except (MediaError, OutageError):
         raise
     except av.error.ExitError as error:  # FFmpeg asked whether to go on, in the middle of probing
         raise file.stalled(f"{limits.max_stalled_seconds:g} s went by", "max_stalled_seconds") from error

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from media.http import HttpFile, names_private_host
-from media.retrying import RetriedFile, retry
+from media.retrying import RetriedFile, may_pass, retry
 from schemas.config import SourcesConfig
-from schemas.errors import MediaError
+from schemas.errors import MediaError, OutageError, VvtError
 
 LOCAL = ("file", "local")
 PROTOCOLS = frozenset(
@@ -62,7 +63,8 @@ def open_source(url: str) -> tuple[int | None, Any]:
     """Size in bytes, if known, and open binary file of a recording or an image.
 
     Raises:
-        MediaError: missing, empty, refused, unreadable. Reading the file raises unreadable, or the store's own errors.
+        MediaError: missing, empty, refused, unreadable. Reading the file raises it too.
+        OutageError: the whole store is away, not just this file. One web server is no such store.
 
     """
     if _policy and (why := refusal(url, _policy)):
@@ -157,19 +159,50 @@ def _open_in_store(url: str) -> Any:
         filesystem, path = _filesystem(url)
         if isinstance(filesystem, LocalFileSystem):
             return open(path, "rb")
-        return RetriedFile(retry(partial(filesystem.open, path, "rb", block_size=BLOCK, cache_type="readahead")))
-    except IsADirectoryError as error:
-        raise MediaError("this is a folder", code="missing", where=url, remedy="Name one video file") from error
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MediaError(
-            "there is no such file", code="missing", where=url, remedy="Check the path in the manifest"
-        ) from error
-    except PermissionError as error:
-        raise MediaError(
-            f"access is denied: {error}", code="unreadable", where=url, remedy="Check the rights and the credentials"
-        ) from error
+        return _StoredFile(url, retry(partial(filesystem.open, path, "rb", block_size=BLOCK, cache_type="readahead")))
     except Exception as error:  # every file system has error types of its own
-        raise MediaError(f"cannot be opened: {error}", code="unreadable", where=url) from error
+        raise _error_of(url, error) from error
+
+
+class _StoredFile(RetriedFile):
+    """A recording or an image in a store."""
+
+    def __init__(self, url: str, file: Any) -> None:
+        super().__init__(file)
+        self._url = url
+
+    def read(self, size: int = -1) -> bytes:
+        """Raises as `open_source`."""
+        try:
+            return super().read(size)
+        except Exception as error:  # every file system has error types of its own
+            raise _error_of(self._url, error) from error
+
+
+def _error_of(url: str, error: Exception) -> VvtError:
+    if isinstance(error, IsADirectoryError):
+        return MediaError("this is a folder", code="missing", where=url, remedy="Name one video file")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return MediaError("there is no such file", code="missing", where=url, remedy="Check the path in the manifest")
+    if isinstance(error, PermissionError):
+        words, remedy = f"access is denied: {error}", "Check the rights and the credentials"
+        return MediaError(words, code="unreadable", where=url, remedy=remedy)
+    words = f"reading failed: {type(error).__name__}: {error}"
+    if may_pass(error) and _store_is_away(url):
+        return OutageError(f"the storage does not answer; {words}", where=url, remedy="Check that it is up")
+    return MediaError(words, code="unreadable", where=url)
+
+
+def _store_is_away(url: str) -> bool:
+    """Whether the store does not even say of a file that is not there that it is not there."""
+    if is_local(url):
+        return False
+    filesystem, path = _filesystem(url)
+    try:
+        filesystem.info(f"{path}.{uuid.uuid4().hex}")
+    except Exception as error:  # noqa: BLE001 - every file system has error types of its own
+        return may_pass(error)
+    return False
 
 
 def _checked(file: Any, url: str) -> tuple[int | None, Any]:

@@ -22,6 +22,7 @@ class Proxy:
     cut_up: float = 0.0  # the connection breaks in the middle of the request's body
     cut_down: float = 0.0  # ... of the answer's body
     down: bool = False
+    broken: str = ""  # an object whose every request is answered by 500
     done: Counter[str] = field(default_factory=Counter)
     chance: random.Random = field(default_factory=lambda: random.Random(0))
 
@@ -68,7 +69,7 @@ def faulty_s3() -> Iterator[Proxy]:
                 self.close_connection = True
                 return
             body = self._chunked() if self.headers.get("Transfer-Encoding") == "chunked" else self.rfile.read(length)
-            if fault == "refused":
+            if fault == "refused" or self.path.partition("?")[0] == proxy.broken:
                 self._send(*((503, SLOW_DOWN) if proxy.chance.random() < 0.5 else (500, BROKEN)))
                 return
             upstream = http.client.HTTPConnection(host, port, timeout=60)

@@ -11,6 +11,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import fsspec
@@ -18,10 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from media.retrying import retry
 from schemas.errors import DatasetError
 from schemas.tables import SHARD_NAME
 
 INDEX = "index.parquet"
+_AS_IT_IS_NOW = {"use_listings_cache": False}  # stores list a folder once a process, and never see what comes later
 _DAMAGE = (tarfile.TarError, OSError, ValueError, RecursionError)  # what a tar of any bytes may raise
 
 
@@ -76,7 +79,7 @@ def read_index(dataset: str, *, split: str | None = None) -> ShardIndex:
     root = dataset.rstrip("/")
     url = f"{root}/{INDEX}"
     try:
-        with fsspec.open(url, "rb") as file:
+        with fsspec.open(url, "rb", **_AS_IT_IS_NOW) as file:
             # Without threads: pyarrow 26 may abort when Python ends.
             table = pq.read_table(file, columns=["key", "shard", "offset", "split"], use_threads=False)
     except FileNotFoundError:
@@ -107,7 +110,10 @@ def scan_shards(shards: Sequence[str]) -> ShardIndex:
     rows: dict[str, list[Any]] = {"key": [], "shard": [], "offset": []}
     for shard in shards:
         try:
-            with fsspec.open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:", errors="replace") as tar:
+            with (
+                fsspec.open(shard, "rb", **_AS_IT_IS_NOW) as file,
+                tarfile.open(fileobj=file, mode="r:", errors="replace") as tar,
+            ):
                 firsts = {
                     _split_name(member.name)[0]: member.offset for member in reversed(list(tar)) if member.isfile()
                 }
@@ -131,8 +137,8 @@ def read_members(entry: Entry) -> dict[str, bytes]:
 
     """
     try:
-        filesystem, path = fsspec.core.url_to_fs(entry.shard)
-        data = filesystem.cat_file(path, start=entry.start, end=entry.stop)
+        filesystem, path = fsspec.core.url_to_fs(entry.shard, **_AS_IT_IS_NOW)
+        data = retry(partial(filesystem.cat_file, path, start=entry.start, end=entry.stop))
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="replace") as tar:
             found = {member.name: _content(tar, member) for member in tar if member.isfile()}
     except FileNotFoundError:

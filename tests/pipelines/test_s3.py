@@ -14,17 +14,23 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+import ffmpeg
 import pytest
 import s3fs
 
 from curation.manifest import read_manifest
 from media import retrying
 from media.recording import Recording
+from media.sources import hold_to
 from pipelines import urls
 from pipelines.build import build, replay
+from pipelines.chain import make_chain
+from pipelines.store import ClipStore
 from pipelines.validate import validate
+from pipelines.worker import Row, Worker
 from schemas.config import BuildConfig
 from schemas.errors import ConfigError, ManifestError, MediaError, OutageError
+from tests.media.cases import FFMPEG
 from tests.pipelines.conftest import Job, shard_digests
 from tests.s3 import Proxy, faulty_s3
 from training.shards import read_index, read_members
@@ -60,7 +66,7 @@ def store(server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     fs.rm(list(fs.find("dataset")) or ["dataset/none"])
     yield server
     server.set()
-    server.down = False
+    server.down, server.broken = False, ""
 
 
 def objects(prefix: str = "dataset") -> dict[str, str]:
@@ -162,15 +168,47 @@ def test_a_store_that_is_away_is_an_outage(store: Proxy, monkeypatch: pytest.Mon
         lambda: urls.write_whole(f"{BUCKET}/x", b"y"),
         lambda: urls.files_in(BUCKET),
         lambda: urls.check_writable(BUCKET),
+        lambda: Recording(f"{BUCKET}/x"),
     ):
         with pytest.raises(OutageError, match="does not answer") as caught:
             call()
         assert BUCKET in str(caught.value)
-    with pytest.raises(MediaError) as lost:
-        Recording(f"{BUCKET}/x")
-    assert lost.value.code == "unreadable"
     store.down = False
     assert urls.read(f"{BUCKET}/x") == b"x"
+    store.broken = "/dataset/x"  # this one only: no reason to wait
+    with pytest.raises(MediaError) as caught:
+        Recording(f"{BUCKET}/x")
+    assert caught.value.code == "unreadable"
+
+
+def test_a_recording_whose_store_goes_away_is_read_again_from_its_start(
+    job: Job, store: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    monkeypatch.setattr("media.sources.BLOCK", 4096)
+    noisy = ffmpeg.input("testsrc2=s=160x120:d=12:r=24", f="lavfi").filter("noise", alls=40, allf="t")
+    noisy.output(str(job.folder / "a.mp4"), crf="10").run(cmd=FFMPEG, quiet=True)  # more than FFmpeg reads ahead
+    job.add("a")
+    config = on_s3(job)
+    worker = Worker(make_chain(config), ClipStore(f"{BUCKET}/work"))
+    row = Row(pair=read_manifest(config.manifest).pairs[0], recording="", inputs="")
+    seen: list[str] = []
+    outages = 0
+    try:
+        while True:
+            store.down = len(seen) == 1 and not outages
+            pulled, _ = worker.pull(row)
+            outages += bool(pulled.outage)
+            if key := pulled.skipped or (pulled.outcome.key if pulled.outcome else ""):
+                seen.append(key)
+            if pulled.finished:
+                break
+    finally:
+        hold_to(None)
+    ledger = ClipStore(f"{BUCKET}/work").ledger("a")
+    assert ledger is not None
+    assert (ledger.failure, len(ledger.keys)) == (None, 3)
+    assert (outages, seen) == (1, [ledger.keys[0], *ledger.keys])  # the first one was there already
 
 
 def test_what_will_not_get_better_is_said_at_once(store: Proxy, tmp_path: Path) -> None:
