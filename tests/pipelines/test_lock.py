@@ -140,12 +140,13 @@ def test_two_outputs_do_not_share_a_clip_store_at_the_same_time(tmp_path: Path) 
 
 
 def test_of_many_that_come_at_once_one_gets_in(tmp_path: Path) -> None:
-    for url in (str(tmp_path), "memory://locks"):  # an atomic create, and a write that is read back
+    elsewhere(tmp_path / "left", beat=time.time() - 3600)
+    for url in (str(tmp_path / "new"), str(tmp_path / "left"), "memory://locks"):
         inside, done = [], threading.Barrier(9)
 
         def come(url: str, inside: list[int], done: threading.Barrier) -> None:
             try:
-                with DriverLock(url):
+                with DriverLock(url, beat_seconds=0.2):
                     inside.append(1)
                     done.wait(20)
             except LockedError:

@@ -27,6 +27,7 @@ from pipelines.cli import app
 from pipelines.event_log import EventLog
 from pipelines.interruption import Interrupted
 from pipelines.lock import LOCK, DriverLock
+from pipelines.observer import Load
 from pipelines.profile import PoolProfile, Profile, StageProfile, advice, print_profile
 from pipelines.status import RunStatus, StatusFile, is_dead, read_status
 from pipelines.tally import Durations, Tally
@@ -144,6 +145,26 @@ def test_an_interrupted_run_is_no_failed_one(tmp_path: Path) -> None:
     assert (status.state, status.cause) == ("interrupted", "SIGTERM")
     assert status_words(tmp_path)[0] == 1
     assert log_of(tmp_path)[-1]["event"] == "run_interrupted"
+
+
+def test_a_pause_shows_its_cause_until_it_is_over(tmp_path: Path) -> None:
+    tally = Tally()
+    with (
+        DriverLock(tmp_path) as lock,
+        StatusFile(str(tmp_path / "work"), tally, driver=lock.holder, every_seconds=0.02) as status,
+    ):
+        tally.paused("the disk is full", 1.5)
+        status.load(Load())
+        time.sleep(0.2)
+        assert "paused: the disk is full" in status_words(tmp_path)[1]
+        time.sleep(1.4)
+        tally.load(Load(workers={"ingest": 2}))
+        status.load(Load())
+        time.sleep(0.2)
+        exit_code, words = status_words(tmp_path)
+        assert words.startswith("running (process")
+        assert "2 in pool `ingest`" in words
+        assert exit_code == 0
 
 
 def test_a_run_that_lost_its_output_stops_and_leaves_it_to_the_other(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
