@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 CONTAINERS = (
     "mp4", "matroska", "mpegts", "mpeg", "flv", "live_flv", "kux", "avi", "asf", "ogg", "rm", "mxf", "gxf", "nut",
-    "ivf", "dv", "wtv", "dhav", "h264", "hevc", "obu", "av1", "m4v", "mpegvideo", "yuv4mpegpipe", "gif", "apng",
+    "ivf", "dv", "wtv", "dhav", "yuv4mpegpipe", "gif", "apng",
+    "h264", "hevc", "obu", "av1", "m4v", "mpegvideo", "mjpeg",  # bare streams
     "mp3", "aac", "wav", "flac",  # sound alone: opened, so that the error can say so
 )  # fmt: skip
 
