@@ -15,10 +15,13 @@ from pathlib import Path
 from curation.live.ffmpeg import Connection, Packet, cut, looks_like_hls, measure
 from curation.live.tail import Overlap, Tail
 from schemas.config import LiveConfig
+from schemas.errors import MediaError
 
 FIRST_BACKOFF = 0.5
 JUMP = 1.0
 """Seconds by which the stream's clock may run ahead of its pictures before something counts as lost."""
+UNREADABLE_SECONDS = 2.0
+"""Video that came and of which nothing can be read, after which the stream is of a kind that cannot be captured."""
 _TICK = 0.2
 RESTARTED = "Media sequence changed"
 
@@ -139,13 +142,6 @@ class _Reception:
         passed = packet.dts - self.previous.dts if self.previous else 0.0
         return packet.duration or min(max(passed, 0.0), JUMP)
 
-    def until(self, pts: float) -> list[_Arrival]:
-        """Take out what is shown before `pts`, up to the keyframe there."""
-        taken = []
-        while self.arrivals and self.arrivals[0].packet.pts < pts - 0.001:
-            taken.append(self.arrivals.popleft())
-        return taken
-
 
 class Capture:
     """Captures the stream at `address`.
@@ -248,15 +244,19 @@ class Capture:
         finally:
             last = connection.stop()
         yield from self._take(reception, last)
-        yield from self._files(reception, connection.closed())
-        yield from self._files(reception, [(file, float("inf")) for file in connection.files()])
+        yield from self._files(reception, connection.files(), last=True)
         self.trouble = connection.trouble or self.trouble
         if "Option" in connection.trouble:  # of another kind than its name says
             self._hls = False
         elif connection.format == "hls":
             self._hls = True
         self._lost_because = why or connection.trouble or "the connection ended"
-        return not why and connection.complete and connection.succeeded
+        if why or not (connection.complete and connection.succeeded):
+            return False
+        if not reception.overlap.over:  # read in vain for the last packet: look for the last one that it has
+            self.tail.last = reception.overlap.known
+            self._lost_because = "the stream went on before it was connected to again"
+        return reception.overlap.over
 
     def _why_part(self, reception: _Reception) -> str:
         """Why this connection is of no use any more; "" if it is."""
@@ -301,32 +301,51 @@ class Capture:
         self._bytes += packet.size
         self.tail.add(packet, at_seconds=self._seconds)
 
-    def _files(self, reception: _Reception, files: Sequence[tuple[Path, float]]) -> Iterator[Closed | Gap]:
-        """Segments of the connection's files that end at the given times; those dealt with already are gone."""
-        for file, until in files:
+    def _files(self, reception: _Reception, files: Sequence[Path], *, last: bool = False) -> Iterator[Closed | Gap]:
+        """Segments of those of the connection's files that are closed; those dealt with already are gone.
+
+        Raises:
+            MediaError: the video is of a kind that MPEG-TS does not hold.
+
+        """
+        for file in files:
             if not file.exists():
                 continue
-            arrivals = reception.until(until)
+            packets = measure(file)
+            if len(packets) > len(reception.arrivals) and not last:
+                return  # it is closed, and not all of it is reported yet
+            if not packets and _length([arrival.packet for arrival in reception.arrivals]) > UNREADABLE_SECONDS:
+                raise MediaError(
+                    "the video cannot be captured without decoding it",
+                    code="unsupported",
+                    where=self._address,
+                    allowed="H.264, HEVC or MPEG video",
+                    remedy=f"FFmpeg told of {reception.connection.trouble or 'nothing'}",
+                )
+            count = len(reception.arrivals) if last and file == files[-1] else len(packets)
+            arrivals = [reception.arrivals.popleft() for _ in range(min(count, len(reception.arrivals)))]
             new = [arrival for arrival in arrivals if arrival.new]
             if new and not arrivals[0].new:
                 cut(file, begin=new[0].packet.dts - min(arrival.packet.pts for arrival in arrivals))
-            packets = measure(file) if new else []
+                packets = measure(file)
             if len(packets) < len(new):
-                trouble = reception.connection.trouble or "nothing"
-                unreadable = f"it cannot be read: MPEG-TS holds H.264, HEVC and MPEG video, FFmpeg told of {trouble}"
-                between = "lost where a connection ended, or up to the first keyframe of the next"
-                yield Gap(
-                    began=new[0].wall,
-                    ended=new[-1].wall,
-                    at_seconds=new[0].at_seconds,
-                    seconds=_length([arrival.packet for arrival in new]) - _length(packets),
-                    cause=between if packets else unreadable,
-                )
-            if packets:
+                yield self._lost(new, packets)
+            if new and packets:
                 began, ended, at_seconds = new[0].wall, new[-1].wall, new[0].at_seconds
                 yield self._closed(file, packets, began=began, ended=ended, at_seconds=at_seconds)
             else:
                 file.unlink()
+
+    def _lost(self, arrivals: Sequence[_Arrival], packets: Sequence[Packet]) -> Gap:
+        """What came and is not in its file."""
+        seconds = _length([arrival.packet for arrival in arrivals]) - _length(packets)
+        return Gap(
+            began=arrivals[0].wall,
+            ended=arrivals[-1].wall,
+            at_seconds=arrivals[0].at_seconds,
+            seconds=seconds,
+            cause="lost where a connection ended, or up to the first keyframe of the next",
+        )
 
     def _closed(
         self, file: Path, packets: Sequence[Packet], *, began: datetime, ended: datetime, at_seconds: float

@@ -28,7 +28,7 @@ if sys.platform == "linux":
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
-_LIST = "closed.csv"
+_LIST = "closed.txt"
 _ADDRESS = re.compile(r"\[?[\w#/]+ @ 0x[0-9a-f]+\] ")
 _SKIPPED = re.compile(r"skipping \d+ segments ahead|Media sequence changed|Failed to open segment")
 _UNTOLD = ("corrupt", "Last message repeated")
@@ -122,14 +122,13 @@ class Connection:
             self.trouble = ""
         return packets
 
-    def closed(self) -> list[tuple[Path, float]]:
-        """Files that are complete, in order, each with the presentation time at which it ends."""
+    def closed(self) -> list[Path]:
+        """Files that are complete, in order."""
         try:
             lines = (self._folder / f"{self._name}-{_LIST}").read_text().split("\n")[:-1]
         except FileNotFoundError:
             return []
-        rows = (line.split(",") for line in lines)
-        return [(self._folder / row[0], float(row[2])) for row in rows if len(row) == 3]
+        return [self._folder / line for line in lines]
 
     def files(self) -> list[Path]:
         """All files that it began, in order."""
@@ -169,7 +168,6 @@ class _Report:
 
     def __init__(self) -> None:
         self._time_base = Fraction(1)
-        self._earlier: float | None = None
 
     def packet(self, line: str) -> Packet | None:
         """The packet that `line` tells of."""
@@ -179,9 +177,7 @@ class _Report:
             return None
         _, dts, pts, duration, size, digest = (field.strip() for field in line.split(",")[:6])
         decoded, shown, lasts = (float(int(value) * self._time_base) for value in (dts, pts, duration))
-        if self._earlier is None:  # where a file may not begin before 0, as in the list of closed ones, it begins at 0
-            self._earlier = min(decoded, 0.0)
-        return Packet(decoded - self._earlier, shown - self._earlier, lasts, int(size), digest[:24])
+        return Packet(decoded, shown, lasts, int(size), digest[:24])
 
 
 class _Lines:
@@ -234,7 +230,7 @@ def _command(address: str, name: str, segment_seconds: float, hls: bool) -> list
     files = source.output(
         f"{name}-%06d.ts", **pictures_only, f="segment", segment_time=segment_seconds, reset_timestamps=1,
         segment_format="mpegts", segment_format_options="flush_packets=1",
-        segment_list=f"{name}-{_LIST}", segment_list_type="csv",
+        segment_list=f"{name}-{_LIST}", segment_list_type="flat",
     )  # fmt: skip
     report = source.output("pipe:1", **pictures_only, f="framehash", hash="md5", flush_packets=1)
     both = ffmpeg.merge_outputs(files, report)

@@ -40,26 +40,29 @@ class Overlap:
     """Divides the packets of one connection into those of `tail`, with which it may begin, and what is new.
 
     Attributes:
+        over: what comes now is new.
         seamless: the first new packet came right after the last one that was captured.
+        known: hash of the last packet that was captured already, "" if there was none.
 
     """
 
     def __init__(self, tail: Tail) -> None:
-        self._tail, self._over, self.seamless = tail, not tail.last, False
+        self._tail, self.over, self.seamless, self.known = tail, not tail.last, False, ""
 
     def is_new(self, packet: Packet, *, complete: bool) -> bool:
         """Whether `packet`, the next of the connection, is new.
 
-        A `complete` playlist begins at its very first segment, long before the tail: what is new comes after the last
-        packet of the tail.
+        A `complete` playlist may begin at the very first segment, long before the tail: there, what is new comes after
+        the last packet of the tail.
         """
-        if self._over:
+        if self.over:
             return True
-        if packet.digest == self._tail.last:
-            self.seamless, self._over = True, complete
+        if packet in self._tail:
+            self.known = packet.digest
+            self.seamless = packet.digest == self._tail.last
+            self.over = self.seamless and complete
             return False
-        if packet in self._tail or complete:
-            self.seamless = False
+        if complete:
             return False
-        self._over = True
+        self.over = True
         return True

@@ -24,7 +24,8 @@ import pytest
 from curation.live import Before, Capture, Closed, Ending, Gap, Segment, gate, open_gate
 from schemas.config import LiveConfig, SourcesConfig
 from schemas.errors import MediaError
-from tests.live_server import FRAMES, LENGTH, LiveServer, as_flv, live_server, write_stream
+from tests.live_server import FRAMES, LENGTH, WINDOW, LiveServer, as_flv, live_server, write_stream
+from tests.media.numbered import write
 
 FAST = LiveConfig(segment_seconds=6, stall_seconds=0.8, give_up_seconds=1, backoff_seconds=0.1)
 PATIENT = FAST.model_copy(update={"give_up_seconds": 3})
@@ -160,6 +161,13 @@ def test_a_script_of_ffmpeg_behind_an_address_is_not_run(
     secret.write_bytes(stream[0])
     server.pages["/script"] = f"ffconcat version 1.0\nfile '{secret}'\n".encode()
     assert take(server.url + "/script", tmp_path, config=HOPELESS).files == []
+
+
+def test_video_that_cannot_be_copied_ends_with_the_reason(server: LiveServer, tmp_path: Path) -> None:
+    vp9 = write(tmp_path / "vp9.webm", 100, codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"})
+    server.endless["/live.webm"] = vp9.read_bytes()
+    with pytest.raises(MediaError, match=r"H\.264, HEVC or MPEG video"):
+        take(server.url + "/live.webm", tmp_path)
 
 
 def test_a_server_that_dies_leaves_all_that_it_sent(
@@ -365,3 +373,18 @@ def test_rtmp_servers_at_private_addresses_are_refused() -> None:
         open_gate("rtmp://localhost/app/stream", SourcesConfig()),
     ):
         pass
+
+
+def test_a_stream_that_ended_while_nobody_looked_is_captured_as_far_as_it_is_there(
+    server: LiveServer, tmp_path: Path, number_of: dict[int, int]
+) -> None:
+    stop = threading.Event()
+    meanwhile(lambda: (server.wait_for(5), stop.set()))
+    first = take(server.url + "/live.m3u8", tmp_path, stop=stop)
+    server.wait_for(LENGTH)
+    server.finished = True
+    before = Before(segments=len(first.segments), seconds=10, ended=first.segments[-1].ended, tail=first.tail)
+    second = take(server.url + "/live.m3u8", tmp_path, before=before, config=PATIENT)
+    assert second.frames(number_of) == list(range((LENGTH - WINDOW) * FRAMES, LENGTH * FRAMES))
+    assert [gap.at_seconds for gap in second.gaps] == [10]
+    assert second.ending is Ending.STREAM
