@@ -31,9 +31,10 @@ def config_page() -> str:
         "One YAML file; dotted overrides on the command line go on top: `vvt build config.yaml run.workers=4 "
         "'stages.blur.bounds.blur=[null,0.5]'`. Only what differs from the defaults has to be written.",
         "",
-        *_section("Build", BuildConfig, skip=("split", "shards", "run")),
+        *_section("Build", BuildConfig, skip=("split", "shards", "live", "run")),
         *_section("`split`", BuildConfig.model_fields["split"].annotation),
         *_section("`shards`", BuildConfig.model_fields["shards"].annotation),
+        *_section("`live`", BuildConfig.model_fields["live"].annotation),
         *_section("`run`", BuildConfig.model_fields["run"].annotation),
         *_section("`ingest`", Ingest),
         "## `stages`",

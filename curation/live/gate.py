@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ def open_gate(address: str, sources: SourcesConfig) -> Iterator[dict[str, str]]:
         MediaError: refused, where the server of `address` is a private one and that is not allowed.
 
     """
-    environment = dict(os.environ)
+    environment = dict(os.environ) | _certificates()
     if sources.allow_private_addresses:
         yield environment
         return
@@ -49,6 +50,13 @@ def open_gate(address: str, sources: SourcesConfig) -> Iterator[dict[str, str]]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def _certificates() -> dict[str, str]:
+    """Where this machine keeps the certificates it trusts: the binary was built on another one."""
+    paths = ssl.get_default_verify_paths()
+    places = {"SSL_CERT_FILE": paths.cafile, "SSL_CERT_DIR": paths.capath}
+    return {name: place for name, place in places.items() if place}
 
 
 def _refuse_private(address: str) -> None:
