@@ -41,7 +41,7 @@ those still meet the best of them."""
 MOST_CANDIDATES = 256
 """Candidates that one clip is compared with over time, the best ones of more: bounds the memory that crowds take."""
 
-CHUNK = 1 << 22
+CHUNK = 1 << 19
 """Hashes compared at once, which bounds what the search holds beside its input and its result."""
 
 
@@ -131,11 +131,11 @@ def _sort_keys(hashes: NDArray[np.uint64], rotate_by: int) -> NDArray[np.uint64]
     The stretch is as long as it takes for a bucket of unrelated hashes to hold about one.
     """
     width = min(32, max(8, len(hashes).bit_length()))
-    keys = _unmirrored(hashes)
-    keys = (keys << np.uint64(rotate_by)) | (keys >> np.uint64(64 - rotate_by)) if rotate_by else keys
-    keys >>= np.uint64(64 - width)
-    keys <<= np.uint64(32)
-    keys |= np.arange(len(hashes), dtype=np.uint64)
+    keys = np.arange(len(hashes), dtype=np.uint64)
+    for begin in range(0, len(hashes), CHUNK):
+        turned = _unmirrored(hashes[begin : begin + CHUNK])
+        turned = (turned << np.uint64(rotate_by)) | (turned >> np.uint64(64 - rotate_by)) if rotate_by else turned
+        keys[begin : begin + CHUNK] |= (turned >> np.uint64(64 - width)) << np.uint64(32)
     keys = keys[hashes != 0]
     keys.sort()
     return keys
