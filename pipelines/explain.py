@@ -100,7 +100,7 @@ def _why_stale(stage: Stage, record: Clip, chain: Chain, *, known: Identities, n
 def _changed(stored: str, fingerprint: str, *, known: Identities, now: Identities) -> str:
     if stored not in known:
         return "its settings, code or weights have changed"
-    return "; ".join(_differences(known[stored], now[fingerprint]))
+    return "; ".join(_differences(known[stored], now[fingerprint])) or "it takes from other stages now"
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

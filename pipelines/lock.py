@@ -198,6 +198,8 @@ def _began_before(pid: int, when: float) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= when
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:  # another user's, then: it is there
+        return True
 
 
 def _machine() -> str:
