@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
@@ -63,7 +63,7 @@ class Numbered(Filter):
 class Simulated(Ingest):
     """Stands in for ingest: no recording is opened."""
 
-    def clips(self, pair: Pair, *, recording_url: str | None = None) -> Iterator[Ingested]:
+    def clips(self, pair: Pair, *, recording_url: str | None = None, known: Collection[str] = ()) -> Iterator[Ingested]:
         for number in range(CLIPS_A_RECORDING):
             yield Ingested(clip=make_clip(pair, number), position_seconds=4.0 * number, duration_seconds=None)
 
@@ -108,6 +108,7 @@ def timed(name: str, results: dict[str, float]) -> Iterator[None]:
     started = time.perf_counter()
     yield
     results[name] = time.perf_counter() - started
+    print(f"{name}: {results[name]:.1f} s, {resident():.0f} MB resident", file=sys.stderr, flush=True)
 
 
 def chain_of(bound: Bound = (1000, None)) -> Chain:
@@ -122,7 +123,10 @@ def prepare(folder: Path, clips: int, *, work: str) -> tuple[BuildConfig, Manife
     manifest = folder / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = BuildConfig(
-        manifest=str(manifest), output=str(folder / "out"), work=work, run=RunConfig(log_every_seconds=30)
+        manifest=str(manifest),
+        output=str(folder / "out"),
+        work=work,
+        run=RunConfig(address="local", log_every_seconds=30),
     )
     return config, read_manifest(str(manifest))
 

@@ -32,7 +32,7 @@ def aws_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cluster(aws_config: Path) -> Iterator[None]:
     os.environ.setdefault("RAY_metrics_report_interval_ms", "500")  # nobody waits ten seconds for a metric
-    with ray_cluster(RunConfig()):
+    with ray_cluster(RunConfig(address="local")):  # not one that somebody started on this machine
         yield
 
 

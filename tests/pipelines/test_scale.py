@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import slow_store
-from benchmarks.scale import Numbered, Simulated, fill
+from benchmarks.scale import Numbered, Simulated, fill, whole_job
 from curation.manifest import Manifest, read_manifest
 from pipelines.build import replay, stored_config
 from pipelines.chain import Chain
@@ -258,3 +258,15 @@ def test_the_columns_of_the_tables_follow_from_the_config_alone(job: Job) -> Non
         schemas = [pq.read_schema(job.folder / out / table) for out in ("out", "empty")]
         assert schemas[0] == schemas[1]
         assert "brightness" in {field.name for field in schemas[0].field("metrics").type}
+
+
+# ---- the benchmark's own job
+
+
+def test_a_simulated_job_goes_through_the_real_driver(tmp_path: Path, cluster: None) -> None:
+    results = whole_job(tmp_path, 300)
+    verdicts = pq.read_table(tmp_path / "out" / DECISIONS, columns=["verdict"])["verdict"].to_pylist()
+    assert Counter(verdicts) == {"kept": 270, "dropped": 30}
+    kept_more = pq.read_metadata(tmp_path / "out-replayed" / "index.parquet")
+    assert kept_more.num_rows == 300
+    assert 0 < results["run: CPU of the driver"] < results["run"]
