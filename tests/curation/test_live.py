@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
+import ffmpeg
 import psutil
 import pytest
 
 from curation.live import Before, Capture, Closed, Ending, Gap, Segment, gate, open_gate
 from schemas.config import LiveConfig, SourcesConfig
 from schemas.errors import MediaError
-from tests.live_server import FRAMES, LENGTH, WINDOW, LiveServer, as_flv, live_server, write_stream
+from tests.live_server import FFMPEG, FRAMES, LENGTH, WINDOW, LiveServer, as_flv, live_server, write_stream
 from tests.media.numbered import write
 
 FAST = LiveConfig(segment_seconds=6, stall_seconds=0.8, give_up_seconds=1, backoff_seconds=0.1)
@@ -325,10 +326,10 @@ def test_a_capture_that_is_killed_leaves_no_ffmpeg_and_its_segment_is_taken_up(
     while not list(unfinished.glob("*.ts")):
         time.sleep(0.02)
     time.sleep(0.5)
-    (ffmpeg,) = psutil.Process(child.pid).children()
+    (copying,) = psutil.Process(child.pid).children()
     child.send_signal(signal.SIGKILL)
     child.wait()
-    _, alive = psutil.wait_procs([ffmpeg], timeout=5)
+    _, alive = psutil.wait_procs([copying], timeout=5)
     assert not alive
     meanwhile(lambda: (server.wait_for(LENGTH), setattr(server, "finished", True)))
     taken = take(address, tmp_path, config=PATIENT)
@@ -388,3 +389,19 @@ def test_a_stream_that_ended_while_nobody_looked_is_captured_as_far_as_it_is_the
     assert second.frames(number_of) == list(range((LENGTH - WINDOW) * FRAMES, LENGTH * FRAMES))
     assert [gap.at_seconds for gap in second.gaps] == [10]
     assert second.ending is Ending.STREAM
+
+
+def test_rtmp_is_captured(stream: list[bytes], tmp_path: Path, number_of: dict[int, int]) -> None:
+    (tmp_path / "show.flv").write_bytes(as_flv(stream[:8]))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"rtmp://127.0.0.1:{listener.getsockname()[1]}/app/show"
+    show = ffmpeg.input(str(tmp_path / "show.flv"), readrate=12).output(address, c="copy", f="flv", listen=1)
+    server = show.run_async(cmd=FFMPEG, quiet=True)
+    try:
+        taken = take(address, tmp_path, config=FAST.model_copy(update={"stall_seconds": 5}))
+    finally:
+        server.kill()
+        server.communicate()
+    assert taken.frames(number_of) == list(range(8 * FRAMES))
+    assert not taken.gaps
+    assert taken.ending is Ending.SILENCE
