@@ -137,7 +137,7 @@ def test_a_bad_line_changes_no_byte(job: Job, store: Proxy) -> None:
 
 def test_reads_and_writes_are_tried_again(store: Proxy) -> None:
     data = os.urandom(300_000)
-    store.set(refused=0.3, lost=0.1, cut_up=0.1, cut_down=0.1)
+    store.set(refused=0.15, lost=0.05, cut_up=0.05, cut_down=0.1)
     for index in range(15):
         urls.write_whole(f"{BUCKET}/x/{index}", data)
         assert hashlib.sha256(urls.read(f"{BUCKET}/x/{index}") or b"").digest() == hashlib.sha256(data).digest()
@@ -154,7 +154,7 @@ def test_reads_and_writes_are_tried_again(store: Proxy) -> None:
 def test_a_recording_is_read_over_a_bad_line(job: Job, store: Proxy) -> None:
     job.record("a", seconds=4.0)
     on_s3(job)
-    store.set(refused=0.3, cut_down=0.3)
+    store.set(refused=0.15, cut_down=0.3)
     with Recording(f"{BUCKET}/in/a.mp4") as recording:
         assert sum(1 for _ in recording) == 96
 
