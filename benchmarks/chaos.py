@@ -122,14 +122,18 @@ def main(seeds: int, recordings: int, seconds: float) -> None:
 
 
 class Arena:
-    """A cluster of three nodes of this machine, and builds on it."""
+    """A cluster of nodes of this machine with one core each, and builds on it. The head lives as long as all."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, nodes: int = 3) -> None:
         os.environ["RAY_AUTH_MODE"] = "disabled"
         self._folder = folder
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        self._others = [self._cluster.add_node(num_cpus=1) for _ in range(2)]
+        self._others = [self._cluster.add_node(num_cpus=1) for _ in range(nodes - 1)]
         self._cluster.wait_for_nodes()
+
+    def add_node(self) -> None:
+        """Let one more node join."""
+        self._others.append(self._cluster.add_node(num_cpus=1))
 
     def build(self, out: str, chance: random.Random, *, kills: int, within: float = 60.0) -> list[str]:
         """Build into `out` while killing `kills` times. Returns what was killed."""
@@ -172,7 +176,7 @@ class Arena:
             node = chance.choice(self._others)
             self._others.remove(node)
             self._cluster.remove_node(node, allow_graceful=False)
-            self._others.append(self._cluster.add_node(num_cpus=1))
+            self.add_node()
         else:
             workers = self.workers()
             if not workers:

@@ -87,12 +87,12 @@ class Engine:
         """
         self._feeds = tuple(feeds)
         stop = stop or StopRequest()
-        self._workforce.resize()
         for source in sources:
             self._add(source)
         for clip in clips:
             self._enqueue(clip)
         try:
+            self._resize()
             while stop.signum is None:
                 self._tick()
                 if not self._outage.waiting:
@@ -133,13 +133,16 @@ class Engine:
         for call in self._calls.values():
             if now > call.deadline:
                 ray.kill(call.handle.actor)  # its death is then received like any other
-        self._workforce.resize()
+        self._resize()
         for pool, handle in self._workforce.to_dismiss():
             self._discard(pool, handle)
         for pool in self._workforce.pools.values():
             if pool.limit < 1 and not pool.handles and self._work_for(pool):
                 self._observer.paused(f"no node holds a worker for {self._workforce.name_of(pool)}", TICK_SECONDS)
         self._observer.load(self._load(now))
+
+    def _resize(self) -> None:
+        self._workforce.resize({kind: self._work_for(pool) for kind, pool in self._workforce.pools.items()})
 
     def _load(self, now: float) -> Load:
         return Load(
@@ -171,7 +174,8 @@ class Engine:
                 if self._outage.on and any(call.job for call in self._calls.values()):
                     return  # one call at a time until one comes through
                 self._give_work(pool, handle)
-            if work := self._work_for(pool):
+            work = self._work_for(pool)
+            if work and self._workforce.may_grow(pool):
                 for new in pool.grow(work):
                     self._calls[new.actor.born.remote()] = _Call(pool, new, None)
 
@@ -189,9 +193,12 @@ class Engine:
             self._pull(pool, handle, source)
 
     def _next_clip(self, pool: Pool, handle: Handle) -> ClipJob | None:
+        last = next(iter(self._queues), None)
         for first, queue in self._queues.items():
             if not queue or self._pool_of[first] is not pool:
                 continue
+            if not queue[0].bytes and first != last and self._waiting_bytes >= self._workforce.most_bytes:
+                continue  # from the store, and it would only wait for the next pool
             suspect = queue[0].alone and queue[0].failure is None
             if suspect and handle.source and any(other.born and not other.source for other in pool.handles):
                 continue  # should it die again, the recording need not be read anew

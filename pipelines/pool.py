@@ -100,9 +100,14 @@ def actor_options(resources: Resources) -> dict[str, Any]:
     return options
 
 
-def nodes() -> list[Node]:
-    """Resources of each node that is alive in the connected cluster."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"]]
+def nodes() -> dict[str, Node]:
+    """Resources of each node that is alive in the connected cluster, by the node's id."""
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"]}
+
+
+def fits(resources: Resources, node: Node) -> bool:
+    """Whether `node`, if it were empty, could hold a worker with `resources`."""
+    return _fits(wanted_of(resources), node)
 
 
 def worker_limits(kinds: Sequence[Resources], cluster: Sequence[Node]) -> dict[Resources, int]:
@@ -117,7 +122,7 @@ def worker_limits(kinds: Sequence[Resources], cluster: Sequence[Node]) -> dict[R
 def _fitting(kind: Resources, others: Sequence[Resources], cluster: Sequence[Node]) -> int:
     free = [dict(node) for node in cluster]
     for other in sorted(others, key=lambda resources: (resources.gpus, resources.cpus), reverse=True):
-        wanted = _wanted(other)
+        wanted = wanted_of(other)
         # Where it takes least away from `kind`; best on a node that `kind` does not fit on.
         homes = [node for node in free if _fits(wanted, node)]
         if not homes:
@@ -127,7 +132,8 @@ def _fitting(kind: Resources, others: Sequence[Resources], cluster: Sequence[Nod
     return sum(_count(kind, node) for node in free)
 
 
-def _wanted(resources: Resources) -> dict[str, float]:
+def wanted_of(resources: Resources) -> dict[str, float]:
+    """What one worker takes of a node, in Ray's units."""
     wanted = {
         "CPU": resources.cpus,
         "GPU": resources.gpus,
@@ -146,7 +152,7 @@ def _less(node: Node, wanted: Node) -> dict[str, float]:
 
 
 def _count(kind: Resources, node: Node) -> int:
-    wanted = _wanted(kind)
+    wanted = wanted_of(kind)
     if not wanted:  # it holds nothing: as many as there are cores
         return int(max(1.0, node.get("CPU", 1.0)))
     return max(0, min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -10,7 +11,7 @@ from ray.exceptions import RayError
 
 from pipelines.black_box import LastWords, read_last_words
 from pipelines.chain import INGEST, Chain
-from pipelines.pool import Handle, Node, Pool, actor_options, nodes, worker_limits
+from pipelines.pool import Handle, Node, Pool, actor_options, fits, nodes, wanted_of, worker_limits
 from pipelines.store import ClipStore
 from pipelines.worker import Born, Worker
 from schemas.config import RunConfig
@@ -39,6 +40,7 @@ class Workforce:
         self.pools = {kind: Pool(kind, self._make_actor) for kind in self._stages}
         self.most_bytes = run.max_pending_mb * 1024**2
         self._looked = float("-inf")
+        self._nodes: dict[str, Node] = {}
 
     @property
     def size(self) -> int:
@@ -49,8 +51,10 @@ class Workforce:
         """A pool is called by its first stage."""
         return self._stages[pool.resources][0]
 
-    def resize(self) -> None:
+    def resize(self, work: Mapping[Resources, int]) -> None:
         """Set the limits of the pools by the nodes of now, if it is time to look again.
+
+        `work` is how many calls wait for a worker, by pool; with `run.autoscale`, that is what nodes are asked for.
 
         Raises:
             ConfigError: the cluster does not hold one worker of each kind, and never did.
@@ -59,9 +63,12 @@ class Workforce:
         if time.monotonic() - self._looked < CLUSTER_SECONDS:
             return
         first, self._looked = self._looked < 0, time.monotonic()
-        cluster = nodes()
+        self._nodes = nodes()
+        cluster = list(self._nodes.values())
         limits = worker_limits(list(self.pools), cluster)
-        if first and min(limits.values()) < 1:
+        if self._run.autoscale:
+            self._ask_for_nodes(work)
+        elif first and min(limits.values()) < 1:
             raise ConfigError(
                 "this cluster does not hold one worker of each kind: " + "; ".join(map(self._described, self.pools)),
                 where="stages.*.resources",
@@ -73,27 +80,49 @@ class Workforce:
         space = sum(node.get("object_store_memory", 0.0) for node in cluster)
         self.most_bytes = int(min(self._run.max_pending_mb * 1024**2, space / 4))
 
+    def _ask_for_nodes(self, work: Mapping[Resources, int]) -> None:
+        """Tell Ray's autoscaler what would be put to use: one worker of each kind, at most twice the workers of now."""
+        from ray.autoscaler.sdk import request_resources
+
+        bundles = []
+        for kind, pool in self.pools.items():
+            now = len(pool.handles)
+            wanted = max(1, min(now + work.get(kind, 0), 2 * now)) if work else 0
+            bundles += [wanted_of(kind)] * min(wanted, self._run.workers or wanted)
+        request_resources(bundles=bundles)
+
+    def may_grow(self, pool: Pool) -> bool:
+        """Whether `pool` may start a worker: not where it would take the room that is being made for another."""
+        return not pool.handles or not any(other.waits_for_room() for other in self.pools.values() if other is not pool)
+
     def to_dismiss(self) -> list[tuple[Pool, Handle]]:
-        """Workers without work that stand in the way of another pool, which finds no room: one a pool, at most."""
-        crowded = {pool for pool in self.pools.values() if pool.waits_for_room()}
-        starving = {pool for pool in crowded if pool.starves()}
-        spared = []
-        for pool in self.pools.values():
-            idle = pool.idle()
-            free = [handle for handle in idle if handle.source is None]
-            if free and crowded - {pool}:
-                spared.append((pool, free[0]))
-            elif idle and starving - {pool}:
-                # Nodes have gone: better read a recording anew than wait for ever. One at a time.
-                spared.append((pool, idle[0]))
-                for other in starving:
-                    other.be_patient()
-        return spared
+        """Workers without work that stand in the way of another pool, which finds no room: one for each, at most.
+
+        One that is reading a recording goes only for a pool that has no worker at all: it has to be read anew.
+        """
+        dismissed: dict[Handle, Pool] = {}
+        for crowded in self.pools.values():
+            if not crowded.waits_for_room():
+                continue
+            homes = {name for name, node in self._nodes.items() if fits(crowded.resources, node)}
+            spare = [
+                (handle.source is not None, handle, pool)
+                for pool in self.pools.values()
+                for handle in pool.idle()
+                if pool is not crowded and handle not in dismissed and handle.born and handle.born.node in homes
+            ]
+            reads, handle, pool = min(spare, key=lambda one: one[0], default=(True, None, None))
+            if handle and pool and (not reads or crowded.starves()):
+                dismissed[handle] = pool
+                crowded.be_patient()
+        return [(pool, handle) for handle, pool in dismissed.items()]
 
     def close(self) -> None:
         """End all workers."""
         for pool in self.pools.values():
             pool.close()
+        if self._run.autoscale:
+            self._ask_for_nodes({})
 
     def _described(self, kind: Resources) -> str:
         custom = "".join(f", {name} {amount:g}" for name, amount in kind.custom.items())

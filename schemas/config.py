@@ -80,10 +80,16 @@ class RunConfig(_Section):
 
     address: str | None = Field(
         None,
-        description="Ray cluster to join; null: the one that RAY_ADDRESS or `ray job submit` names, else this machine.",
+        description="Ray cluster to join. null: the one that RAY_ADDRESS or `ray job submit` names, or that runs on this "
+        "machine; else one is started. `local` always starts one.",
     )
     workers: int | None = Field(
         None, ge=1, description="Workers per pool, at most; null: what the cluster's resources allow."
+    )
+    autoscale: bool = Field(
+        False,
+        description="Ask Ray's autoscaler (KubeRay, `ray up`) for the nodes that the waiting work could use. The run "
+        "then waits for nodes that are not there yet.",
     )
     max_pending_clips: int | None = Field(None, ge=1, description="Clips waiting between stages; null: two a worker.")
     max_pending_mb: int = Field(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# Else a build joins whatever cluster happens to run on this machine.
+os.environ.setdefault("RAY_ADDRESS", "local")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
