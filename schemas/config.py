@@ -80,8 +80,8 @@ class RunConfig(_Section):
 
     address: str | None = Field(
         None,
-        description="Ray cluster to join. null: the one that RAY_ADDRESS or `ray job submit` names, or that runs on this "
-        "machine; else one is started. `local` always starts one.",
+        description="Ray cluster to join. null: the one that RAY_ADDRESS or `ray job submit` names, or that runs on "
+        "this machine; else one is started. `local` always starts one.",
     )
     workers: int | None = Field(
         None, ge=1, description="Workers per pool, at most; null: what the cluster's resources allow."
