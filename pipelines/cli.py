@@ -14,9 +14,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.interruption import Interrupted
 from schemas.errors import VvtError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import weights
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -197,9 +200,14 @@ def _import_from_working_directory() -> None:
         sys.path.insert(0, here)
 
 
+def _interrupt(signum: int, _: FrameType | None) -> None:
+    raise Interrupted(signum)
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Say what Ctrl-C or SIGTERM leaves behind."""
+    signal.signal(signal.SIGTERM, _interrupt)  # while the engine works, it takes both
     try:
         yield
     except KeyboardInterrupt as error:
