@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pipelines.chain import make_chain
+from pipelines.configure import merge_config
 from pipelines.reference import DOCS, PAGES
 from tests.pipelines.conftest import Job
 
@@ -42,6 +45,24 @@ def test_the_documented_filter_works_through_the_config(tmp_path: Path) -> None:
     assert rows["good"]["verdict"] == "kept"
     assert (rows["dark"]["verdict"], rows["dark"]["stage"], rows["dark"]["bound_low"]) == ("dropped", "brightness", 40)
     assert rows["dark"]["metrics"]["brightness"] < 40
+
+
+def yaml_blocks() -> list[tuple[str, str]]:
+    pages = sorted(DOCS.glob("*.md"))
+    return [
+        (page.name, text) for page in pages for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+    ]
+
+
+@pytest.mark.parametrize(("page", "text"), yaml_blocks())
+def test_configs_in_the_docs_are_accepted(page: str, text: str) -> None:
+    given = yaml.safe_load(text)
+    if "apiVersion" in given:  # of Kubernetes: nothing here reads it
+        assert {"kind", "metadata", "spec"} <= set(given)
+        return
+    if "my_filters" in text:  # has a test of its own
+        return
+    make_chain(merge_config({"manifest": "m.jsonl", "output": "out", **given}, (), where=page))
 
 
 def test_links_between_pages_lead_somewhere() -> None:
