@@ -125,7 +125,8 @@ class Arena:
     """A cluster of nodes of this machine with one core each, and builds on it. The head lives as long as all."""
 
     def __init__(self, folder: Path, *, nodes: int = 3) -> None:
-        os.environ["RAY_AUTH_MODE"] = "disabled"
+        # Nodes hand it on to their workers, which look for this module's stages.
+        os.environ |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
         self._folder = folder
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         self._others = [self._cluster.add_node(num_cpus=1) for _ in range(nodes - 1)]
@@ -236,7 +237,7 @@ def write_manifest(folder: Path, recordings: int, seconds: float) -> None:
         "stages": {
             "seventh": {"use": "benchmarks.chaos:Seventh"},
             # Another share of a core makes it a group of its own: clips cross from worker to worker.
-            "fault": {"use": "benchmarks.chaos:Fault", "time_limit": 8, "resources": {"cpus": 0.5}},
+            "fault": {"use": "benchmarks.chaos:Fault", "time_limit": 5, "resources": {"cpus": 0.5}},
         },
         "shards": {"max_samples": 50},
         "run": {"worker_memory_mb": 3000},

@@ -65,6 +65,12 @@ class ShardIndex:
         return self.table["key"].to_pylist()
 
 
+def _read_places(url: str) -> pa.Table:
+    with fsspec.open(url, "rb", **_AS_IT_IS_NOW) as file:
+        # Without threads: pyarrow 26 may abort when Python ends.
+        return pq.read_table(file, columns=["key", "shard", "offset", "split"], use_threads=False)
+
+
 def read_index(dataset: str, *, split: str | None = None) -> ShardIndex:
     """Entries of a built dataset, from `index.parquet` in its folder.
 
@@ -79,9 +85,7 @@ def read_index(dataset: str, *, split: str | None = None) -> ShardIndex:
     root = dataset.rstrip("/")
     url = f"{root}/{INDEX}"
     try:
-        with fsspec.open(url, "rb", **_AS_IT_IS_NOW) as file:
-            # Without threads: pyarrow 26 may abort when Python ends.
-            table = pq.read_table(file, columns=["key", "shard", "offset", "split"], use_threads=False)
+        table = retry(partial(_read_places, url))
     except FileNotFoundError:
         raise DatasetError(
             "there is no index", where=url, allowed="a folder that `vvt build` wrote, or a list of shards"

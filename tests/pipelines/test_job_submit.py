@@ -96,6 +96,7 @@ def test_a_submitted_job_builds_the_dataset_with_a_filter_of_the_users_own(head:
         "ingest.detector=pyscenedetect", "ingest.min_seconds=1",
     ]  # fmt: skip
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    environment.pop("RAY_ADDRESS", None)  # it would go before --address
     for _ in range(30):
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, timeout=240

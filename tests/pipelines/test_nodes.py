@@ -11,7 +11,7 @@ from benchmarks.chaos import Arena, write_manifest
 
 
 def test_a_node_that_joins_is_put_to_work(tmp_path: Path) -> None:
-    write_manifest(tmp_path, 8, 30)
+    write_manifest(tmp_path, 4, 24)
     arena = Arena(tmp_path, nodes=2)
     try:
         build = threading.Thread(target=arena.build, args=("out", random.Random(0)), kwargs={"kills": 0}, daemon=True)
