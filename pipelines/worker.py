@@ -328,8 +328,6 @@ class Worker:
                     _process_checked(stage, clip)
             except OutageError:
                 raise
-            except MemoryError as error:
-                clip.failure = failure_of(stage.name, error, code="memory")
             except Exception as error:  # noqa: BLE001 - a stage may be anybody's code; one clip fails, no other notices
                 clip.failure = failure_of(stage.name, error)
             clip.seconds[stage.name] = time.perf_counter() - started
@@ -381,6 +379,7 @@ def failure_of(stage: str, error: BaseException, *, code: str = "error") -> Fail
         words = "<its message cannot be read>"
     cause = words if isinstance(error, VvtError) else f"{type(error).__name__}: {words}"
     trace = "".join(traceback.format_exception(error))
+    code = "memory" if isinstance(error, MemoryError) else code
     return Failure(stage=stage, cause=_storable(cause, 2_000), traceback=_storable(trace, 20_000), code=code)
 
 
