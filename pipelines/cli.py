@@ -31,7 +31,7 @@ NOTHING_KEPT = 3  # exit status of a run that ended well but kept no clip
 ConfigArg = Annotated[str, typer.Argument(help="YAML config; see docs/config.md.", show_default=False)]
 OverridesArg = Annotated[
     list[str] | None,
-    typer.Argument(help="Dotted overrides, e.g. stages.blur.bounds.blur='[null,0.5]' run.workers=4."),
+    typer.Argument(help="Dotted overrides, e.g. stages.blur.bounds.blur='\\[null,0.5]' run.workers=4."),
 ]
 OutArg = Annotated[str, typer.Argument(help="Folder or URL of a built dataset.")]
 
