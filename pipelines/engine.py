@@ -389,6 +389,8 @@ class Engine:
 
     def _not_born(self, error: RayActorError) -> None:
         """A worker died on its way up: with its node, by bad luck, or because none can come up here."""
+        if "its node has died" in str(error):  # Ray's words: it tells in no other way
+            return
         self._start_failures += 1
         if self._start_failures >= START_FAILURES or "creation task" in str(error):
             raise VvtError(
