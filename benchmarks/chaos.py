@@ -89,7 +89,7 @@ class Result:
     left: list[str] = field(default_factory=list)
 
 
-def main(seeds: int, recordings: int, seconds: float) -> None:
+def main(seeds: range, recordings: int, seconds: float) -> None:
     """Print a line a seed; exit with status 1 at the first that differs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -103,7 +103,7 @@ def main(seeds: int, recordings: int, seconds: float) -> None:
             clips = sum(expected.decisions.values())
             verdicts = Counter(verdict for _, verdict, *_ in expected.decisions.elements())
             print(f"left alone: {clips} clips {dict(verdicts)}, {alone:.0f} s", flush=True)
-            for seed in range(seeds):
+            for seed in seeds:
                 chance = random.Random(seed)
                 started = time.monotonic()
                 kills = arena.build(f"seed{seed}", chance, kills=chance.randint(3, 6), within=seconds_alone)
@@ -272,8 +272,10 @@ def difference(expected: Result, got: Result) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=20, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--recordings", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=40.0, help="length of each recording")
     arguments = parser.parse_args()
-    main(arguments.seeds, arguments.recordings, arguments.seconds)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    main(seeds, arguments.recordings, arguments.seconds)
