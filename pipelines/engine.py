@@ -358,17 +358,18 @@ class Engine:
             self._again(job, call.stage, "its node is gone")
             return
         words = last_words(born)
-        job.deaths += 1
-        if job.deaths >= (DEATHS if words.crashed or words.timed_out else DEATHS_UNEXPLAINED):
-            limit = next((s.time_limit for s in self._chain.stages if s.name == words.stage), None)
+        stage = words.stage or call.stage
+        job.deaths[stage] += 1
+        if job.deaths[stage] >= (DEATHS if words.crashed or words.timed_out else DEATHS_UNEXPLAINED):
+            limit = next((s.time_limit for s in self._chain.stages if s.name == stage), None)
             job.failure = crash_of(
-                call.stage,
+                stage,
                 words,
-                deaths=job.deaths,
+                deaths=job.deaths[stage],
                 seconds=limit or self._chain.ingest.time_limit,
                 error=str(error),
             )
-        self._again(job, words.stage or call.stage, "it took too long" if words.timed_out else "its worker died")
+        self._again(job, stage, "it took too long" if words.timed_out else "its worker died")
 
     def _discard(self, pool: Pool, handle: Handle, job: SourceJob | ClipJob | None = None) -> None:
         """Do without a worker. A recording that it was reading is read anew, unless it is `job`, its last call's."""
@@ -384,7 +385,7 @@ class Engine:
         if isinstance(job, SourceJob):
             self._unread.appendleft(job)
         else:
-            job.alone = job.deaths > 0
+            job.alone = bool(job.deaths)
             self._enqueue(job, first=True)
 
     def _not_born(self, error: RayActorError) -> None:

@@ -121,11 +121,7 @@ class Outage:
 
 
 def crash_of(stage: str, words: LastWords, *, deaths: int, seconds: float, error: str) -> Failure:
-    """Why a clip or a recording is given up that `deaths` workers died on.
-
-    `stage` is where the driver had sent it; the black box knows better. `seconds` is that stage's time limit.
-    """
-    stage = words.stage or stage
+    """Why a clip or a recording is given up that `deaths` workers died on in `stage`, whose time limit is `seconds`."""
     times = "the second time alone" if deaths == DEATHS else f"{deaths} times, the last alone"
     what = "it" if stage != INGEST else "this recording"
     if words.timed_out:

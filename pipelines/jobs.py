@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ class SourceJob:
         wanted: only these clips are wanted, because their stored files turned out to be damaged; None: all.
         keys: clips that this run has met.
         rejected: stretches that made no clip.
-        deaths: workers that died while they read it.
+        deaths: workers that died while they read it, by stage (there is one: ingest).
         failure: why it is given up; a worker has to write that down.
 
     """
@@ -29,7 +30,7 @@ class SourceJob:
     wanted: frozenset[str] | None = None
     keys: set[str] = field(default_factory=set)
     rejected: set[str] = field(default_factory=set)
-    deaths: int = 0
+    deaths: Counter[str] = field(default_factory=Counter)
     failure: Failure | None = None
 
     @property
@@ -49,7 +50,7 @@ class ClipJob:
         stored_stage: index of the stage to go on at from what the store holds of it.
         data: reference to its bytes in Ray's object store; None: they are in the clip store.
         bytes: size of `data`.
-        deaths: workers that died on it.
+        deaths: workers that died on it, by stage: those that somebody killed from outside tell nothing of another.
         alone: it is under suspicion, so it goes one stage a call.
         failure: why it is given up; a worker has to write that down.
 
@@ -61,7 +62,7 @@ class ClipJob:
     stored_stage: int = -1
     data: Any = None
     bytes: int = 0
-    deaths: int = 0
+    deaths: Counter[str] = field(default_factory=Counter)
     alone: bool = False
     failure: Failure | None = None
 
