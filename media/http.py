@@ -95,7 +95,7 @@ class HttpFile(io.RawIOBase):
         self._opened = False
         try:
             self._retried(partial(self._run, self._request, 0))
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the connection and its thread would stay
             self.close()
             raise
 

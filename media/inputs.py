@@ -46,7 +46,7 @@ class Input:
             self._check_streams()
             self.stream = self._shown_stream()
             self._limit_decoder()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else knows of the open file yet
             self.close()
             raise
         self.stream.thread_type = "AUTO"

@@ -64,7 +64,7 @@ class Watch:
             return b""
         try:
             data = self._read(size)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: FFmpeg, which called, would swallow it and read on
             self._given_up = True
             raise
         self._bytes += len(data)

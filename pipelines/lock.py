@@ -89,7 +89,7 @@ class DriverLock:
         try:
             for url in self._urls:
                 self._take(url)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: a lock that nobody holds would keep the next driver out
             self._release()
             raise
         self._ticker = Ticker(self._beat_seconds, self._beat, name="driver lock")

@@ -84,7 +84,7 @@ def _whole_on_disk(path: str, folder: str) -> Iterator[IO[bytes]]:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the half-written file would stay
         with suppress(OSError):
             os.unlink(temporary)
         raise
