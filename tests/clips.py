@@ -10,9 +10,14 @@ from typing import Any
 import av
 import pytest
 
+from media.encode import ENCODER_INSTRUCTIONS
 from schemas.clip import Clip, Source, Span
 from schemas.manifest import Pair
 
+SAME_BYTES = {"x264-params": f"asm={ENCODER_INSTRUCTIONS}"}
+"""Options of libx264 without which equal pictures give other bytes from run to run (media.encode says why)."""
+X264 = ("-c:v", "libx264", *(word for name, value in SAME_BYTES.items() for word in (f"-{name}", value)))
+"""The same for the ffmpeg binary."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -26,10 +26,11 @@ def labelled(clip: Clip) -> Annotation:
 
 
 def cut(name: str, part: str, wanted: range, target: Path, *, shrink: int = 1) -> Clip:
-    """Frames of a shared clip, made smaller and encoded again, with all conditions."""
+    """Frames of a shared clip, made smaller and encoded again at the clip's own rate, with all conditions."""
     need_models()
-    images = frames(clip_from(shared(f"clips/{name}"))).images[wanted.start : wanted.stop]
-    clip = from_pictures(images[:, ::shrink, ::shrink], target, fps=24)
+    whole = clip_from(shared(f"clips/{name}"))
+    images = frames(whole).images[wanted.start : wanted.stop]
+    clip = from_pictures(images[:, ::shrink, ::shrink], target, fps=round(whole.span.fps))
     clip.pair = clip.pair.model_copy(update={"part": part})
     for stage in (MediaPipeBody(), SelfieParsing()):
         stage.process(clip)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from media import forget, frames
 from schemas.clip import Clip
-from tests.clips import clip_from
+from tests.clips import SAME_BYTES, X264, clip_from
 
 Pictures = NDArray[np.uint8]
 
@@ -28,14 +28,14 @@ def ffmpeg(source: Path, target: Path, *options: str, seconds: float = 3) -> Pat
 def normalised(source: Path, target: Path, *filters: str, seconds: float = 3) -> Clip:
     """A clip as the ingest would encode it, after some of ffmpeg's video filters."""
     chain = ",".join(filters) or "null"
-    file = ffmpeg(source, target, "-vf", chain, "-c:v", "libx264", "-preset", "veryfast", "-crf", "18", seconds=seconds)
+    file = ffmpeg(source, target, "-vf", chain, *X264, "-preset", "veryfast", "-crf", "18", seconds=seconds)
     return _fresh(file)
 
 
 def from_pictures(pictures: Sequence[Pictures] | Pictures, target: Path, *, fps: int = 25, crf: int = 18) -> Clip:
     """A clip of (H, W, 3) uint8 RGB pictures of even size."""
     with av.open(str(target), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast", **SAME_BYTES})
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         for picture in pictures:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
+from tests.clips import X264
+
 FPS = 30
 
 
@@ -53,7 +55,7 @@ def real_reel(first: Path, second: Path, third: Path, *, target: Path) -> Reel:
     )
     ffmpeg(
         "-i", first, "-i", second, "-i", third, "-filter_complex", graph, "-map", "[out]",
-        "-c:v", "libx264", "-preset", "veryfast", "-crf", "18", target,
+        *X264, "-preset", "veryfast", "-crf", "18", target,
     )  # fmt: skip
     return Reel(target, shots=((0, 119), (120, 219), (240, 319), (360, 459)), transitions=((220, 239), (320, 359)))
 
@@ -68,7 +70,7 @@ def pattern_reel(target: Path, *, seconds: tuple[float, ...], size: str = "160x1
     joined += "".join(f"[v{shot}]" for shot in range(len(seconds)))
     ffmpeg(
         *inputs, "-filter_complex", f"{joined}concat=n={len(seconds)}[out]", "-map", "[out]",
-        "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", target,
+        *X264, "-preset", "veryfast", "-pix_fmt", "yuv420p", target,
     )  # fmt: skip
     shots, start = [], 0
     for length in seconds:

@@ -21,7 +21,7 @@ from media import forget
 from schemas.clip import Clip
 from schemas.metrics import outside
 from schemas.stage import Filter
-from tests.clips import clip_from, shared
+from tests.clips import X264, clip_from, shared
 from tests.curation.degrade import ffmpeg, from_pictures, normalised, pictures_of, scene
 
 FILTERS = (Bitrate, Resolution, Exposure, Borders, Motion, Freeze, Blur, Blockiness, Noise)
@@ -109,7 +109,7 @@ def test_blockiness_grows_with_the_quantiser(real: Path, scale: str, tmp_path: P
 def test_a_low_bitrate_shows_in_blocks_and_is_dropped(real: Path, tmp_path: Path) -> None:
     values = []
     for crf in (18, 34, 48):
-        options = ("-c:v", "libx264", "-preset", "veryfast", "-crf", str(crf))
+        options = (*X264, "-preset", "veryfast", "-crf", str(crf))
         coded = ffmpeg(real, tmp_path / "coded.mp4", *options, seconds=0.6)
         clip = normalised(coded, tmp_path / f"{crf}.mp4")
         clip.span = replace(clip.span, bytes=coded.stat().st_size)
@@ -220,7 +220,7 @@ def test_frozen_share_is_the_share_of_time_that_stands_still(tmp_path: Path) -> 
 
 def test_a_still_picture_with_codec_noise_is_frozen(real: Path, tmp_path: Path) -> None:
     coded = ffmpeg(
-        real, tmp_path / "still.mp4", "-vf", "loop=50:1:0", "-c:v", "libx264", "-crf", "30", "-g", "7", seconds=1.5
+        real, tmp_path / "still.mp4", "-vf", "loop=50:1:0", *X264, "-crf", "30", "-g", "7", seconds=1.5
     )
     assert measure(Freeze, normalised(coded, tmp_path / "again.mp4"))["frozen_share"] == 1
 

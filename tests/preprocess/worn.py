@@ -19,7 +19,7 @@ from schemas.clip import Clip, Source, Span
 from schemas.conditions import HAND_POINTS, POSE_POINTS, Hands, Label, PersonTrack, Pose
 from schemas.errors import WeightsError
 from schemas.manifest import Pair
-from tests.clips import shared
+from tests.clips import SAME_BYTES, shared
 
 PARTS = {"lower1": "lower", "upper1": "upper"}
 TRUTH_FRAMES = {"lower1": (0, 12, 22), "upper1": (0, 16, 40)}
@@ -72,7 +72,7 @@ def encode(images: np.ndarray, *, part: str = "upper") -> Clip:
     frames, height, width = images.shape[:3]
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=24, options={"crf": "10"})
+        stream = container.add_stream("libx264", rate=24, options={"crf": "10", **SAME_BYTES})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
