@@ -35,7 +35,9 @@ def normalised(source: Path, target: Path, *filters: str, seconds: float = 3) ->
 def from_pictures(pictures: Sequence[Pictures] | Pictures, target: Path, *, fps: int = 25, crf: int = 18) -> Clip:
     """A clip of (H, W, 3) uint8 RGB pictures of even size."""
     with av.open(str(target), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast", **SAME_BYTES})
+        stream = container.add_stream(
+            "libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast", **SAME_BYTES}
+        )
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         for picture in pictures:

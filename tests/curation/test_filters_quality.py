@@ -219,9 +219,7 @@ def test_frozen_share_is_the_share_of_time_that_stands_still(tmp_path: Path) -> 
 
 
 def test_a_still_picture_with_codec_noise_is_frozen(real: Path, tmp_path: Path) -> None:
-    coded = ffmpeg(
-        real, tmp_path / "still.mp4", "-vf", "loop=50:1:0", *X264, "-crf", "30", "-g", "7", seconds=1.5
-    )
+    coded = ffmpeg(real, tmp_path / "still.mp4", "-vf", "loop=50:1:0", *X264, "-crf", "30", "-g", "7", seconds=1.5)
     assert measure(Freeze, normalised(coded, tmp_path / "again.mp4"))["frozen_share"] == 1
 
 

@@ -40,7 +40,9 @@ def cluster(aws_config: Path) -> Iterator[None]:
 def write_video(path: Path, *, seconds: float = 2.0, brightness: int = 120, fps: int = 24) -> Path:
     """A moving pattern around a mean `brightness`, 160x120."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "18", "preset": "ultrafast", **SAME_BYTES})
+        stream = container.add_stream(
+            "libx264", rate=Fraction(fps), options={"crf": "18", "preset": "ultrafast", **SAME_BYTES}
+        )
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
         y, x = np.mgrid[0:120, 0:160]
         for index in range(round(seconds * fps)):
