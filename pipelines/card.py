@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from curation.manifest import Manifest
-from pipelines.chain import INGEST_GIVES, Chain
+from pipelines.chain import Chain
 from pipelines.pack import Packed, SplitTotals
 from schemas.artifacts import ARTIFACTS
 from schemas.config import BuildConfig
@@ -55,8 +56,7 @@ def _most(item: tuple[str, int]) -> tuple[int, str]:
 
 def members_given(chain: Chain) -> list[str]:
     """Members that every sample made by `chain` has."""
-    given = {*INGEST_GIVES, *(name for stage in chain.stages for name in stage.gives)}
-    return [*sorted(kind.member for name, kind in ARTIFACTS.items() if kind.shared and name in given), META_MEMBER]
+    return [*sorted(ARTIFACTS[name].member for name in chain.given if ARTIFACTS[name].shared), META_MEMBER]
 
 
 def code_version() -> str:
@@ -74,9 +74,16 @@ def _totals(totals: SplitTotals) -> dict[str, Any]:
 def _models(chain: Chain) -> list[dict[str, str]]:
     import weights
 
-    names = sorted({name for stage in chain.stages for name in stage.weights})
-    entries = {entry.name: entry for entry in weights.entries()}
-    return [{"name": name, "sha256": entries[name].sha256, "licence": entries[name].licence} for name in names]
+    names = sorted({name for stage in chain.stages for name in stage.model_files})
+    licences = {entry.name: entry.licence for entry in weights.entries()}
+    return [
+        {
+            "name": Path(name).name,
+            "sha256": weights.sha256(name),
+            "licence": licences.get(name, "the user's own file: not known here"),
+        }
+        for name in names
+    ]
 
 
 def dataset_card(described: dict[str, Any], manifest: Manifest) -> str:

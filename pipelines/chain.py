@@ -87,14 +87,26 @@ class Chain:
 
     @cached_property
     def takes_from(self) -> dict[str, tuple[str, ...]]:
-        """Stage → the stages, ingest included, that give what it needs."""
+        """Stage → the stages, ingest included, that give what it needs and uses."""
         taken: dict[str, tuple[str, ...]] = {}
         givers: dict[str, list[str]] = {name: [INGEST] for name in INGEST_GIVES}
         for stage in self.stages:
-            taken[stage.name] = tuple(dict.fromkeys(giver for need in stage.needs for giver in givers.get(need, [])))
+            taken[stage.name] = tuple(
+                dict.fromkeys(giver for name in (*stage.needs, *stage.uses) for giver in givers.get(name, []))
+            )
             for given in stage.gives:
                 givers.setdefault(given, []).append(stage.name)
         return taken
+
+    @cached_property
+    def given(self) -> frozenset[str]:
+        """Artifacts that ingest and the stages give."""
+        return frozenset((*INGEST_GIVES, *(name for stage in self.stages for name in stage.gives)))
+
+    def unused(self, stage: Stage) -> frozenset[str]:
+        """Artifacts that `stage` would use but no stage before it gives: those of earlier runs are none of its."""
+        before = self.stages[: self.stages.index(stage)]
+        return frozenset(stage.uses).difference(INGEST_GIVES, *(other.gives for other in before))
 
     @cached_property
     def _own(self) -> dict[str, str]:
@@ -278,7 +290,7 @@ def _check_metrics(stages: tuple[Stage, ...]) -> None:
 def _weights_sha256(stage: Stage) -> dict[str, str]:
     import weights
 
-    return {name: weights.sha256(name) for name in stage.weights}
+    return {name: weights.sha256(name) for name in stage.model_files}
 
 
 def check_weights(chain: Chain) -> None:
@@ -287,7 +299,7 @@ def check_weights(chain: Chain) -> None:
 
     missing: dict[str, list[str]] = {}
     for stage in chain.stages:
-        for name in stage.weights:
+        for name in stage.model_files:
             try:
                 weights.path(name)
             except WeightsError as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 from curation.manifest import Manifest
 from pipelines import urls
-from pipelines.card import dataset_card, dataset_json
+from pipelines.card import dataset_card, dataset_json, members_given
 from pipelines.chain import INGEST, Chain
 from pipelines.decisions import decide_all
 from pipelines.duplicates import judge_copies, shared_footage
@@ -146,6 +146,7 @@ def _repack(
         {split: _checked(chosen, checkpoint) for split, chosen in keys.items()},
         output=config.output,
         config=config.shards,
+        members=members_given(chain),
         stages=stage_names(chain),
         metrics=chain.metrics,
         as_written=manifest.as_written,

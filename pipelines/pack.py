@@ -91,14 +91,15 @@ def pack(
     *,
     output: str,
     config: ShardsConfig,
+    members: Sequence[str],
     stages: Sequence[str],
     metrics: Sequence[str],
     as_written: AsWritten,
 ) -> Packed:
     """Write the clips `keys` (of each split, in their order) as shards and `index.parquet` under `output`.
 
-    `stages` names the stages whose fingerprints belong to the dataset, `metrics` the columns of the index;
-    `as_written` takes an absolute URL back to what the manifest said.
+    `members` and `stages` name the members, and the stages whose fingerprints, belong to the dataset, `metrics` the
+    columns of the index; `as_written` takes an absolute URL back to what the manifest said.
 
     Raises:
         DatasetError: a clip is not in the store, or its file is damaged.
@@ -108,7 +109,7 @@ def pack(
     splits = {split: SplitTotals() for split in SPLITS}
     with table_writer(urls.join(output, INDEX), index_schema(metrics)) as write_row:
         for split, chosen in sorted(keys.items()):
-            make = partial(make_sample, store, split=split, stages=stages, as_written=as_written)
+            make = partial(make_sample, store, split=split, wanted=members, stages=stages, as_written=as_written)
             for shard, rows in _write_shards(in_order(make, chosen), output=output, split=split, config=config):
                 shards.append(shard)
                 for row in rows:
@@ -133,8 +134,10 @@ def packed_before(output: str, contents: str) -> Packed | None:
     return packed if there and rows == packed.samples else None
 
 
-def make_sample(store: ClipStore, key: str, *, split: str, stages: Sequence[str], as_written: AsWritten) -> Sample:
-    """The sample of one stored clip: its shared members as they are stored, and `meta.json`."""
+def make_sample(
+    store: ClipStore, key: str, *, split: str, wanted: Sequence[str], stages: Sequence[str], as_written: AsWritten
+) -> Sample:
+    """The sample of one stored clip: its `wanted` members as they are stored, and `meta.json`."""
     try:
         stored = store.members(key)
     except DatasetError as error:
@@ -147,7 +150,7 @@ def make_sample(store: ClipStore, key: str, *, split: str, stages: Sequence[str]
             "the clip left the store while it was being packed", where=key, remedy="Run the same command again"
         )
     clip = decode_record(stored[RECORD])
-    members = {kind.member: stored[kind.member] for kind in ARTIFACTS.values() if kind.shared and kind.member in stored}
+    members = {name: stored[name] for name in sorted({*wanted} & {*stored})}
     members[META_MEMBER] = sample_meta(clip, stages=stages, as_written=as_written).model_dump_json().encode()
     annotation = (
         ARTIFACTS["annotation"].decode(members[ARTIFACTS["annotation"].member])

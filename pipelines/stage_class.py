@@ -49,11 +49,11 @@ def _import_error(module: str, error: Exception, *, where: str) -> ConfigError:
 
 
 def _fault_of(kind: type[Stage]) -> str:
-    for name in ("needs", "gives", "weights"):
+    for name in ("needs", "uses", "gives", "weights"):
         value = getattr(kind, name)
         if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
             return f'`{name}` is {value!r}; allowed: a tuple of names, such as ("video",)'
-    for name in (*kind.needs, *kind.gives):
+    for name in (*kind.needs, *kind.uses, *kind.gives):
         if name not in ARTIFACTS:
             return f"there is no artifact {name!r}; allowed: {', '.join(ARTIFACTS)}"
     if not issubclass(kind, Filter):

@@ -325,7 +325,7 @@ class Worker:
             started = time.perf_counter()
             try:
                 with self._box.recording(stage.name, clip.key, seconds=stage.time_limit):
-                    _process_checked(stage, clip)
+                    _process_checked(stage, clip, hidden=self._chain.unused(stage))
             except OutageError:
                 raise
             except Exception as error:  # noqa: BLE001 - a stage may be anybody's code; one clip fails, no other notices
@@ -344,14 +344,14 @@ def _of_span(pair: Pair, item: Ingested) -> tuple[float, float | None]:
     return max(0.0, item.position_seconds - start), None if end is None else max(0.0, end - start)
 
 
-def _process_checked(stage: Stage, clip: Clip) -> None:
+def _process_checked(stage: Stage, clip: Clip, *, hidden: frozenset[str]) -> None:
     missing = [need for need in stage.needs if need not in clip.artifacts]
     if missing:
         raise StageError(
             f"needs {', '.join(missing)}, which nobody gave for this clip", where=f"{stage.name}, {clip.key}"
         )
     # On a copy of the record, so that a clip whose stage fails is stored as it was before.
-    before = as_artifacts(clip.artifacts)
+    before, aside = as_artifacts(clip.artifacts).parted(hidden)
     tried = replace(clip, artifacts=copy.copy(before), metrics=dict(clip.metrics))
     stage.process_batch([tried])
     where = f"{stage.name}, {clip.key}"
@@ -368,7 +368,7 @@ def _process_checked(stage: Stage, clip: Clip) -> None:
     for name in stage.gives:
         if name in after:
             artifacts.check(name, after[name], tried)
-    clip.artifacts, clip.metrics, clip.signature = after, tried.metrics, tried.signature
+    clip.artifacts, clip.metrics, clip.signature = after.joined(aside), tried.metrics, tried.signature
 
 
 def failure_of(stage: str, error: BaseException, *, code: str = "error") -> Failure:

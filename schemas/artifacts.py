@@ -16,7 +16,7 @@ import numpy as np
 
 from schemas.annotation import Annotation
 from schemas.clip import Clip
-from schemas.conditions import Contact, Hands, PersonTrack, Pose, check_array
+from schemas.conditions import Contact, HandMesh, Hands, PersonTrack, Pose, check_array
 from schemas.errors import ArtifactError
 
 Decoded = Any
@@ -156,6 +156,11 @@ def _frame_maps(name: str, dtype: type, highest: int | None = None) -> Callable[
     return check
 
 
+def _check_uv(value: Any, clip: Clip) -> None:
+    span = clip.span
+    check_array(value, name="densepose_uv", shape=(span.frames, 2, span.height, span.width), dtype=np.uint8)
+
+
 def _check_annotation(value: Any, clip: Clip) -> None:
     _one_per_frame("labels", Annotation)(value, clip)
 
@@ -186,6 +191,14 @@ ARTIFACTS: dict[str, Artifact] = {
     ),
     "pose": Artifact("pose.npz", True, True, *_npz_of(Pose), _one_per_frame("keypoints", Pose), "`Pose`"),
     "hands": Artifact("hands.npz", True, True, *_npz_of(Hands), _one_per_frame("scores", Hands), "`Hands`"),
+    "hand_mesh": Artifact(
+        "hand_mesh.npz", True, False, *_npz_of(HandMesh), _one_per_frame("present", HandMesh), "`HandMesh`",
+    ),
+    "hand_prior": Artifact(
+        "hand_prior.npz", True, False,
+        *_npz_array("shade"), _frame_maps("hand_prior", np.uint8),
+        "(T, H, W) uint8: brightness of the hands' meshes as rendered, 0 where there is no hand",
+    ),
     "parsing": Artifact(
         "parsing.npz", False, False,
         *_npz_array("labels"), _frame_maps("parsing", np.uint8, 23),
@@ -195,6 +208,15 @@ ARTIFACTS: dict[str, Artifact] = {
         "densepose.npz", True, False,
         *_npz_array("part"), _frame_maps("densepose", np.uint8, 24),
         "(T, H, W) uint8 DensePose part index I, 0..24",
+    ),
+    "densepose_uv": Artifact(
+        "densepose_uv.npz", True, False,
+        *_npz_array("uv"), _check_uv,
+        "(T, 2, H, W) uint8: U and V on the surface of the part, times 255; 0 where `densepose` is 0",
+    ),
+    "garment_track": Artifact(
+        "garment_track.npz", False, False, encode_mask_video, decode_mask_video, _frame_maps("garment_track", np.bool_),
+        "(T, H, W) bool: the pair's garment as it is worn, followed through the clip",
     ),
     "agnostic_mask": Artifact(
         "agnostic_mask.npz", True, True, encode_mask_video, decode_mask_video, _frame_maps("agnostic_mask", np.bool_),

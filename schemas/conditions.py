@@ -111,6 +111,43 @@ class Hands:
         return self.scores > 0
 
 
+@dataclass(frozen=True, eq=False)
+class HandMesh:
+    """Parameters of both hands in the MANO model; axis 1 is the person's own side, 0 left and 1 right.
+
+    MANO (Romero et al., 2017), as HaMeR (Pavlakos et al., 2024) gives it: always of a right hand. A left hand is its
+    mirror image: negate x of what the model makes of these.
+
+    Attributes:
+        present: (T, 2) bool; everything else is zero where it is false.
+        global_orient: (T, 2, 3, 3) float32, rotation of the hand.
+        hand_pose: (T, 2, 15, 3, 3) float32, rotation of each joint against its parent.
+        betas: (T, 2, 10) float32, shape.
+        translation: (T, 2, 3) float32 in metres, where the model's origin is: camera axes, x right, y down, z away.
+        focal: () float32, focal length in px of the clip of the camera that stands at the picture's centre.
+
+    """
+
+    present: Bool
+    global_orient: Float32
+    hand_pose: Float32
+    betas: Float32
+    translation: Float32
+    focal: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        frames = len(self.present)
+        check_array(self.present, name="hand_mesh.present", shape=(None, 2), dtype=np.bool_)
+        check_array(self.focal, name="hand_mesh.focal", shape=(), dtype=np.float32)
+        for name, shape in (
+            ("global_orient", (3, 3)),
+            ("hand_pose", (15, 3, 3)),
+            ("betas", (10,)),
+            ("translation", (3,)),
+        ):
+            check_array(getattr(self, name), name=f"hand_mesh.{name}", shape=(frames, 2, *shape), dtype=np.float32)
+
+
 class Label(IntEnum):
     """Label space of parsing: LIP 0 to 19 as it is, then what LIP lacks."""
 

@@ -6,11 +6,12 @@ those nobody touched are written back as they came.
 
 from __future__ import annotations
 
+import copy
 import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -69,6 +70,21 @@ class Artifacts(MutableMapping[str, Any]):
         twin = Artifacts(self._encoded)
         twin._decoded = dict(self._decoded)
         return twin
+
+    def parted(self, names: Collection[str]) -> tuple[Artifacts, Artifacts]:
+        """Two mappings: all but `names`, and those."""
+        rest, taken = copy.copy(self), copy.copy(self)
+        for name in self:
+            del (rest if name in names else taken)[name]
+        return rest, taken
+
+    def joined(self, others: Artifacts) -> Artifacts:
+        """The artifacts of both; those of `self` go before."""
+        both = copy.copy(self)
+        for name in others.keys() - self.keys():
+            both._encoded |= {name: others._encoded[name]} if name in others._encoded else {}
+            both._decoded |= {name: others._decoded[name]} if name in others._decoded else {}
+        return both
 
     def changed_since(self, before: Artifacts) -> set[str]:
         """Names whose value was set, replaced or removed since `self` was copied from `before`."""

@@ -11,13 +11,25 @@ import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from schemas.clip import Clip, Drop
 from schemas.errors import StageError
 from schemas.metrics import Bound, Metric, outside
+
+
+@dataclass(frozen=True)
+class IsModelFile:
+    """Marks a field as `ModelFile` does."""
+
+
+ModelFile = Annotated[str, IsModelFile()]
+"""Field that says which weights a stage loads: a name in the registry, or the path of a file or folder of the user's.
+
+`weights.path(field)` gives the verified file. Its content, not its path, is part of the fingerprint; empty is none."""
 
 
 class Resources(BaseModel):
@@ -39,9 +51,11 @@ class Stage(BaseModel):
 
     Class variables:
         needs: artifacts that must be there before `process` runs.
+        uses: artifacts that it takes where a stage before it gives them, and does without where none does.
         gives: artifacts that `process` fills in.
         version: raise it when the code changes what comes out, so that stored clips are computed again.
-        weights: names in the weights registry that the stage loads; their sha256 is part of the fingerprint.
+        weights: names in the weights registry that the stage loads; their sha256 is part of the fingerprint. Weights
+            that the config may choose are fields of type `ModelFile` instead.
 
     State made in `setup` (models) belongs in pydantic private attributes: `_model: Any = None`.
     """
@@ -49,6 +63,7 @@ class Stage(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
     needs: ClassVar[tuple[str, ...]] = ("video",)
+    uses: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     weights: ClassVar[tuple[str, ...]] = ()
@@ -78,6 +93,15 @@ class Stage(BaseModel):
         for clip in clips:
             self.process(clip)
 
+    @property
+    def model_files(self) -> tuple[str, ...]:
+        """Names and paths of all weights that the stage loads: `weights`, and what its `ModelFile` fields say."""
+        return (*type(self).weights, *filter(None, self._chosen_files().values()))
+
+    def _chosen_files(self) -> dict[str, str]:
+        fields = type(self).model_fields.items()
+        return {name: getattr(self, name) for name, field in fields if IsModelFile() in field.metadata}
+
     def identity(self, weights_sha256: Mapping[str, str] | None = None) -> dict[str, Any]:
         """All that this stage's output depends on: class, version, fields, weights.
 
@@ -85,11 +109,14 @@ class Stage(BaseModel):
         outside this project is named too, since its author may not think of `version`.
         """
         kind = type(self)
+        sha256, chosen = weights_sha256 or {}, self._chosen_files()
+        left_out = {"name", "resources", "time_limit", "bounds", *chosen}
         identity: dict[str, Any] = {
             "class": f"{kind.__module__}:{kind.__qualname__}",
             "version": kind.version,
-            "fields": self.model_dump(mode="json", exclude={"name", "resources", "time_limit", "bounds"}),
-            "weights": {name: (weights_sha256 or {}).get(name, "") for name in kind.weights},
+            "fields": self.model_dump(mode="json", exclude=left_out),
+            "weights": {name: sha256.get(name, "") for name in kind.weights}
+            | {field: sha256.get(file, "") for field, file in chosen.items()},
         }
         if kind.__module__.split(".")[0] not in _OUR_PACKAGES:
             identity["code"] = _source_of(kind)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from schemas.errors import WeightsError
 from weights.entry import Entry, Status
+from weights.own import is_path, own_file, own_sha256
 from weights.places import PlaceError, Workspace
 
 Progress = Callable[[str], None]
@@ -61,16 +62,18 @@ class Registry:
         return self._entries[name]
 
     def sha256(self, name: str) -> str:
-        """The hash that the file called `name` has to have; it need not be there."""
-        return self.entry(name).sha256
+        """The hash that the file called `name` has to have; it need not be there. Of a path: the hash that it has."""
+        return own_sha256(name) if is_path(name) else self.entry(name).sha256
 
     def path(self, name: str) -> Path:
-        """The verified file called `name`.
+        """The verified file called `name`. A path stands for the user's own file, or folder, as it is.
 
         Raises:
             WeightsError: the name is unknown, or the file is absent or not the bytes that the registry names.
 
         """
+        if is_path(name):
+            return own_file(name)
         status = self._status(self.entry(name))
         if status.path is None:
             raise WeightsError(
