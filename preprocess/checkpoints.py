@@ -1,0 +1,104 @@
+"""Checkpoints of others: read without running what is in them, and loaded whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from schemas.errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+_NUMPY = {
+    ("numpy", "ndarray"), ("numpy", "dtype"),
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
+    ("collections", "OrderedDict"), ("_codecs", "encode"),
+}  # fmt: skip
+_NAMED = 8
+"""Most keys that an error names of each kind."""
+
+
+def read_pickle(
+    source: Path | IO[bytes],
+    *,
+    admit: Mapping[tuple[str, str], Callable[..., Any]] | None = None,
+    encoding: str = "ASCII",
+) -> Any:
+    """What is pickled in `source`: plain values and numpy arrays. A pickle may run code: nothing else is admitted.
+
+    Args:
+        source: a file.
+        admit: (module, name) → what stands for it, for pickles that hold more.
+        encoding: of strings that Python 2 wrote, "latin1" where they are arrays.
+
+    Raises:
+        WeightsError: it names something that is not admitted, or is no pickle.
+
+    """
+    admitted = dict(admit or {})
+
+    class Restricted(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) in admitted:
+                return admitted[module, name]
+            if (module, name) in _NUMPY:
+                return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+            raise WeightsError(
+                f"the pickle asks for {module}.{name}, which is not admitted: it may run code", where=str(source)
+            )
+
+    file = io.BytesIO(source.read_bytes()) if isinstance(source, Path) else source
+    try:
+        return Restricted(file, encoding=encoding).load()
+    except WeightsError:
+        raise
+    except Exception as error:  # of damaged bytes pickle raises whatever comes
+        raise WeightsError(f"this is no pickle: {type(error).__name__}: {error}", where=str(source)) from error
+
+
+def load_strictly(
+    model: torch.nn.Module, values: Mapping[str, Any], *, where: object, ignored: Iterable[str] = ()
+) -> None:
+    """Load `values` (name → tensor or array) into `model`, whose every parameter and buffer they must name.
+
+    Args:
+        model: takes them under its own names.
+        values: those whose name begins with one of `ignored` are left out, be they there or not.
+        where: the file, for the error.
+        ignored: prefixes.
+
+    Raises:
+        WeightsError: keys are missing, too many, or of another shape: all of them named, nothing loaded.
+
+    """
+    import torch
+
+    ignored = tuple(ignored)
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(ignored)}
+    given = {name: torch.as_tensor(value) for name, value in values.items() if not name.startswith(ignored)}
+    misshapen = [
+        f"{name} is {tuple(given[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    faults = [
+        _listed("lacks", sorted(wanted.keys() - given.keys())),
+        _listed("has besides", sorted(given.keys() - wanted.keys())),
+        _listed("has of another shape:", misshapen),
+    ]
+    if any(faults):
+        raise WeightsError(
+            f"the checkpoint {'; '.join(filter(None, faults))}", where=str(where),
+            remedy=f"It is not the one that {type(model).__name__} is for, or it is damaged",
+        )  # fmt: skip
+    model.load_state_dict(given, strict=not ignored)
+
+
+def _listed(words: str, names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{words} {', '.join(names[:_NAMED])}{more}" if names else ""
