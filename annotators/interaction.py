@@ -14,6 +14,7 @@ class InteractionShare(Filter):
     """Drops clips in which nobody handles the garment. In the paper's data, 5 to 10 % of frames are interactive."""
 
     needs: ClassVar[tuple[str, ...]] = ("annotation",)
+    light: ClassVar[bool] = True
     metrics: ClassVar[dict[str, Metric]] = {
         "interactive_share": Metric("share of frames with a labelled interaction", "share", (0, 1), (0.01, None)),
         "interaction_count": Metric("labelled interactions", "count", (0, None)),

@@ -19,6 +19,7 @@ class ContactLabels(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("contact", "pose")
     gives: ClassVar[tuple[str, ...]] = ("annotation",)
+    light: ClassVar[bool] = True
 
     smoothing: Smoothing = Field(default_factory=Smoothing, description="How probabilities become segments.")
     categories: tuple[str, ...] = Field(

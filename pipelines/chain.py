@@ -131,23 +131,33 @@ class Chain:
         return {self.fingerprints[INGEST]: self.ingest.identity(), **stages}
 
     @cached_property
+    def resources(self) -> dict[str, Resources]:
+        """Stage, ingest included → what a worker that runs it holds."""
+        held = {INGEST: self.ingest.resources}
+        before = Resources()
+        for stage in self.stages:
+            moves = not type(stage).light or stage.resources != Resources()
+            before = held[stage.name] = stage.resources if moves else before
+        return held
+
+    @cached_property
     def groups(self) -> tuple[Group, ...]:
         """The stages, neighbours with equal resources together."""
         groups: list[Group] = []
         for index, stage in enumerate(self.stages):
-            if groups and groups[-1].resources == stage.resources:
+            resources = self.resources[stage.name]
+            if groups and groups[-1].resources == resources:
                 last = groups.pop()
-                groups.append(Group(last.first, (*last.stages, stage), last.resources))
+                groups.append(Group(last.first, (*last.stages, stage), resources))
             else:
-                groups.append(Group(index, (stage,), stage.resources))
+                groups.append(Group(index, (stage,), resources))
         return tuple(groups)
 
     @cached_property
     def pools(self) -> dict[str, str]:
         """Stage → name of the pool of workers that runs it: the first stage, ingest included, with equal resources."""
         names: dict[Resources, str] = {}
-        kinds = {INGEST: self.ingest.resources} | {stage.name: stage.resources for stage in self.stages}
-        return {stage: names.setdefault(resources, stage) for stage, resources in kinds.items()}
+        return {stage: names.setdefault(resources, stage) for stage, resources in self.resources.items()}
 
     @property
     def filters(self) -> tuple[Filter, ...]:

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError
 
 from pipelines.black_box import LastWords, read_last_words
-from pipelines.chain import INGEST, Chain
+from pipelines.chain import Chain
 from pipelines.pool import Handle, Node, Pool, actor_options, fits, nodes, wanted_of, worker_limits
 from pipelines.store import ClipStore
 from pipelines.worker import Born, Worker
@@ -34,9 +34,9 @@ class Workforce:
     def __init__(self, chain: Chain, store: ClipStore, run: RunConfig) -> None:
         self._run = run
         self._shared = ray.put((chain, store))
-        self._stages: dict[Resources, list[str]] = {chain.ingest.resources: [INGEST]}
-        for stage in chain.stages:
-            self._stages.setdefault(stage.resources, []).append(stage.name)
+        self._stages: dict[Resources, list[str]] = {}
+        for stage, resources in chain.resources.items():
+            self._stages.setdefault(resources, []).append(stage)
         self.pools = {kind: Pool(kind, self._make_actor) for kind in self._stages}
         self.most_bytes = run.max_pending_mb * 1024**2
         self._looked = float("-inf")

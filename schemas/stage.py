@@ -56,6 +56,8 @@ class Stage(BaseModel):
         version: raise it when the code changes what comes out, so that stored clips are computed again.
         weights: names in the weights registry that the stage loads; their sha256 is part of the fingerprint. Weights
             that the config may choose are fields of type `ModelFile` instead.
+        light: costs next to nothing and looks at no frames. Unless the config gives it resources, such a stage runs in
+            the worker of the stage before it, so that a clip does not leave a GPU's worker for the sake of a few sums.
 
     State made in `setup` (models) belongs in pydantic private attributes: `_model: Any = None`.
     """
@@ -67,6 +69,7 @@ class Stage(BaseModel):
     gives: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     weights: ClassVar[tuple[str, ...]] = ()
+    light: ClassVar[bool] = False
 
     name: str = Field(default="", description="Name of the stage in the chain; the config's key.")
     resources: Resources = Field(default_factory=Resources, description="What one worker of this stage holds.")

@@ -13,6 +13,7 @@ class PersonCount(Filter):
     """Share of frames with more than one person."""
 
     needs: ClassVar[tuple[str, ...]] = ("person",)
+    light: ClassVar[bool] = True
     metrics: ClassVar[dict[str, Metric]] = {
         "multi_person_share": Metric("share of frames that show more than one person", "share", (0, 1), (None, 0.2)),
     }

@@ -23,6 +23,7 @@ class PersonCutOff(Filter):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("pose",)
+    light: ClassVar[bool] = True
     metrics: ClassVar[dict[str, Metric]] = {
         "cut_off_share": Metric(
             "share of the joints under the garment that are outside the picture, mean over frames",

@@ -16,6 +16,7 @@ class PersonScreen(Filter):
     """Share of the screen that the presenter's box takes, and share of the clip that they are seen in."""
 
     needs: ClassVar[tuple[str, ...]] = ("person",)
+    light: ClassVar[bool] = True
     metrics: ClassVar[dict[str, Metric]] = {
         "person_presence": Metric("share of frames in which the presenter is seen", "share", (0, 1), (0.9, None)),
         "person_screen_share": Metric(
