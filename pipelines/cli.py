@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -14,17 +12,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipelines import models
 from pipelines.interruption import Interrupted
 from schemas.errors import VvtError
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    import weights
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-models = typer.Typer(no_args_is_help=True, help="Weights files: what is known, fetch, verify.")
-app.add_typer(models, name="models")
+app.add_typer(models.app, name="models")
 
 NOTHING_KEPT = 3  # exit status of a run that ended well but kept no clip
 
@@ -53,9 +49,10 @@ def build(
     from pipelines.configure import load_config
     from pipelines.explain import print_plan
     from pipelines.profile import print_profile
+    from pipelines.stage_class import import_from_working_directory
     from pipelines.summary import print_summary
 
-    _import_from_working_directory()
+    import_from_working_directory()
     console = Console(markup=False)  # paths may hold brackets
     loaded = load_config(config, overrides or ())
     if plan:
@@ -83,9 +80,10 @@ def replay(
     from pipelines.build import replay as run
     from pipelines.build import stored_config
     from pipelines.configure import merge_config
+    from pipelines.stage_class import import_from_working_directory
     from pipelines.summary import print_summary
 
-    _import_from_working_directory()
+    import_from_working_directory()
     if not to:
         raise typer.BadParameter("say where the new dataset goes: --to NEW (it may be OUT itself)")
     config = {**stored_config(out), "output": to}
@@ -151,53 +149,6 @@ def probe(videos: Annotated[list[str], typer.Argument(help="Paths or URLs of rec
         Console(markup=False).print(table)
     if broken:
         raise typer.Exit(1)
-
-
-@models.command("list")
-def list_models() -> None:
-    """List the files that stages load, and whether they are here."""
-    import weights
-
-    table = Table("name", "group", "MB", "licence", "state", "purpose", box=None, padding=(0, 2, 0, 0))
-    for status in weights.verify():
-        entry = status.entry
-        table.add_row(entry.name, entry.group, f"{entry.size / 1e6:.1f}", entry.licence, _state(status), entry.purpose)
-    Console(markup=False).print(table)
-
-
-NamesArg = Annotated[list[str] | None, typer.Argument(help="Names or groups; none: the embedded tier.")]
-
-
-@models.command()
-def pull(names: NamesArg = None) -> None:
-    """Fetch and verify weights files. Safe to interrupt and to run twice."""
-    import weights
-
-    for status in weights.pull(names or ["embedded"], progress=lambda words: typer.echo(words, err=True)):
-        came = f"from {status.source}" if status.source else "was here"
-        typer.echo(f"{status.entry.name}: {_state(status)}, {came}: {status.path}")
-
-
-@models.command()
-def verify(names: NamesArg = None) -> None:
-    """Compare the files that are here with the registry."""
-    import weights
-
-    statuses = weights.verify(names or ())
-    for status in statuses:
-        typer.echo(f"{status.entry.name}: {_state(status)} {status.path or ''}")
-    if not all(status.ok for status in statuses):
-        raise typer.Exit(1)
-
-
-def _state(status: weights.Status) -> str:
-    return "ok" if status.ok else "; ".join(status.faults) or "absent"
-
-
-def _import_from_working_directory() -> None:
-    """Let the config name a user's own module that lies beside it. Ray hands sys.path on to its workers."""
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)
 
 
 def _interrupt(signum: int, _: FrameType | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import traceback
 from typing import Any
 
@@ -10,6 +12,12 @@ from schemas.artifacts import ARTIFACTS
 from schemas.errors import ConfigError
 from schemas.metrics import Metric
 from schemas.stage import Filter, Stage
+
+
+def import_from_working_directory() -> None:
+    """Let the config name a user's own module that lies beside it. Ray hands sys.path on to its workers."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
 
 
 def stage_class(path: Any, *, where: str) -> type[Stage]:

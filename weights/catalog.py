@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from weights.entry import Entry
-from weights.places import Address, Npm, Wheel
+from weights.places import Address, Npm, Tarball, Wheel
 
 _MEDIAPIPE = "https://storage.googleapis.com/mediapipe-models"
+_DWPOSE = "https://huggingface.co/yzd-v/DWPose/resolve/main"
+_DENSEPOSE = "https://dl.fbaipublicfiles.com/densepose"
+_HAMER = "https://www.cs.utexas.edu/~pavlakos/hamer/data/hamer_demo_data.tar.gz"
+_HAMER_SPACE = "https://huggingface.co/spaces/geopavlakos/HaMeR/resolve/main"
 
 EMBEDDED = (
     Entry(
@@ -99,6 +103,87 @@ EMBEDDED = (
     ),
 )
 
+FULL = (
+    Entry(
+        name="yolox_l",
+        filename="yolox_l.onnx",
+        sha256="7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411",
+        size=216746733,
+        licence="Apache-2.0",
+        purpose="YOLOX-L: where people are, for DWPose",
+        group="full",
+        places=(
+            Address(f"{_DWPOSE}/yolox_l.onnx"),
+            Address("https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_l.onnx"),
+        ),
+    ),
+    Entry(
+        name="dw-ll_ucoco_384",
+        filename="dw-ll_ucoco_384.onnx",
+        sha256="724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
+        size=134399116,
+        licence="Apache-2.0",
+        purpose="DWPose-L 384×288: 133 whole-body keypoints",
+        group="full",
+        places=(Address(f"{_DWPOSE}/dw-ll_ucoco_384.onnx"),),
+    ),
+    Entry(
+        name="densepose_rcnn_R_50_FPN_s1x",
+        filename="model_final_162be9.pkl",
+        sha256="b8a7382001b16e453bad95ca9dbc68ae8f2b839b304cf90eaf5c27fbdb4dae91",
+        size=255757821,
+        licence="CC-BY-SA-3.0",
+        purpose="DensePose R-CNN R50-FPN s1x, model 165712039: body parts and their surface",
+        group="full",
+        places=(Address(f"{_DENSEPOSE}/densepose_rcnn_R_50_FPN_s1x/165712039/model_final_162be9.pkl"),),
+    ),
+    Entry(
+        name="densepose_rcnn_R_50_FPN_DL_s1x",
+        filename="model_final_0ed407.pkl",
+        sha256=None,
+        size=None,
+        licence="CC-BY-SA-3.0",
+        purpose="The same with a DeepLabV3 head, model 165712097",
+        group="full",
+        by_hand="Its hash is not published, so it is not fetched unseen: download "
+        f"{_DENSEPOSE}/densepose_rcnn_R_50_FPN_DL_s1x/165712097/model_final_0ed407.pkl into the models folder",
+    ),
+    Entry(
+        name="hamer",
+        filename="hamer.ckpt",
+        sha256="e5cc06f294d88a92dee24e603480aab04de532b49f0e08200804ee7d90e16f53",
+        size=2689536166,
+        licence="MIT, of the repository; none is stated for the weights",
+        purpose="HaMeR: MANO parameters of a hand",
+        group="full",
+        places=(
+            Tarball(_HAMER, "_DATA/hamer_ckpts/checkpoints/hamer.ckpt"),
+            Address(f"{_HAMER_SPACE}/_DATA/hamer_ckpts/checkpoints/hamer.ckpt"),
+        ),
+    ),
+    Entry(
+        name="hamer_config",
+        filename="model_config.yaml",
+        sha256="0e5eeb82752e47dfd01db8e13ccc4c5eba9bf83f53da8285523b8d3e87247aa3",
+        size=2072,
+        licence="MIT, of the repository",
+        purpose="HaMeR: what its network is built like",
+        group="full",
+        places=(Tarball(_HAMER, "_DATA/hamer_ckpts/model_config.yaml"),),
+    ),
+    Entry(
+        name="mano_right",
+        filename="MANO_RIGHT.pkl",
+        sha256="45d60aa3b27ef9107a7afd4e00808f307fd91111e1cfa35afd5c4a62de264767",
+        size=3821356,
+        licence="MANO licence: non-commercial research, education and art only; not to be redistributed",
+        purpose="MANO v1.2: model of the right hand",
+        group="full",
+        by_hand="Register at https://mano.is.tue.mpg.de, and put models/MANO_RIGHT.pkl of mano_v1_2.zip "
+        "into the models folder",
+    ),
+)
+
 DEMO = (
     Entry(
         name="face_noface",
@@ -148,4 +233,4 @@ DEMO = (
     ),
 )
 
-CATALOG: tuple[Entry, ...] = EMBEDDED + DEMO
+CATALOG: tuple[Entry, ...] = EMBEDDED + FULL + DEMO

