@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from media.draw.mesh import MESH_COLOUR
 from schemas.conditions import HAND_POINTS, Float32, UInt8
 from schemas.errors import ArtifactError
-
-MESH_COLOUR = (0.651, 0.741, 0.859)
 
 # Radius of a hand at each joint, as a share of the length wrist to middle knuckle (about 9 cm in an adult).
 _FINGER_RADII = (0.16, 0.11, 0.095, 0.08)
