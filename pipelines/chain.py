@@ -67,6 +67,11 @@ class Group:
         """Index of the first stage after this group."""
         return self.first + len(self.stages)
 
+    @property
+    def batch_clips(self) -> int:
+        """Most clips that one call hands to it."""
+        return max(stage.batch_clips for stage in self.stages)
+
 
 @dataclass(frozen=True)
 class Standing:

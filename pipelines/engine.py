@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, ObjectLostError, OwnerDiedError, RayActorError, RayError, RayTaskError
 
+from pipelines.black_box import LastWords
 from pipelines.chain import INGEST, Chain
 from pipelines.faults import DEATHS, DEATHS_UNEXPLAINED, Outage, StageHealth, crash_of
 from pipelines.feed import Feed
@@ -24,7 +25,7 @@ from pipelines.jobs import ClipJob, SourceJob
 from pipelines.observer import Load, Observer, Working
 from pipelines.pool import Handle, Pool
 from pipelines.store import ClipStore
-from pipelines.worker import SETUP_SECONDS, Born, Outcome, Pulled
+from pipelines.worker import SETUP_SECONDS, Born, Outcome, Pulled, Task
 from pipelines.workforce import Workforce, last_words
 from schemas.config import RunConfig
 from schemas.errors import VvtError
@@ -38,15 +39,26 @@ START_FAILURES = 3
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A call in flight. Without a job it is the first one of a new worker."""
+    """A call in flight: to read a recording on, or to run clips. With neither it is the first one of a new worker.
+
+    Attributes:
+        data: references to the bytes of the clips that come of it.
+
+    """
 
     pool: Pool
     handle: Handle
-    job: SourceJob | ClipJob | None
-    data: Any = None
+    source: SourceJob | None = None
+    clips: tuple[ClipJob, ...] = ()
+    data: Sequence[Any] = ()
     stage: str = ""
     deadline: float = float("inf")
     began: float = field(default_factory=time.monotonic)
+
+    @property
+    def jobs(self) -> tuple[SourceJob | ClipJob, ...]:
+        """What it works on."""
+        return (self.source,) if self.source else self.clips
 
 
 class Engine:
@@ -58,6 +70,7 @@ class Engine:
         self._pool_of = {group.first: self._workforce.pools[group.resources] for group in chain.groups}
         self._ingest_pool = self._workforce.pools[chain.ingest.resources]
         self._queues = {group.first: deque[ClipJob]() for group in reversed(chain.groups)}  # the last stages first
+        self._batch = max((group.batch_clips for group in chain.groups), default=1)
         self._sources: dict[str, SourceJob] = {}
         self._unread: deque[SourceJob] = deque()
         self._calls: dict[Any, _Call] = {}
@@ -117,7 +130,7 @@ class Engine:
     def _drain(self) -> None:
         """Let calls in flight come to their end, and hand out nothing new."""
         until = time.monotonic() + self._run.drain_seconds
-        while any(call.job for call in self._calls.values()) and time.monotonic() < until:
+        while any(call.jobs for call in self._calls.values()) and time.monotonic() < until:
             self._tick()
             self._collect()
             self._observer.refresh()
@@ -151,9 +164,9 @@ class Engine:
             bytes_in_flight=self._waiting_bytes,
             workers={self._workforce.name_of(pool): len(pool.handles) for pool in self._workforce.pools.values()},
             working=tuple(
-                Working(key=call.job.name, stage=call.stage, seconds=now - call.began)
+                Working(key=job.name, stage=call.stage, seconds=now - call.began)
                 for call in self._calls.values()
-                if call.job
+                for job in call.jobs
             ),
         )
 
@@ -171,20 +184,20 @@ class Engine:
     def _dispatch(self) -> None:
         for pool in self._workforce.pools.values():
             for handle in pool.idle():
-                if self._outage.on and any(call.job for call in self._calls.values()):
+                if self._outage.on and any(call.jobs for call in self._calls.values()):
                     return  # one call at a time until one comes through
                 self._give_work(pool, handle)
             work = self._work_for(pool)
             if work and self._workforce.may_grow(pool):
                 for new in pool.grow(work):
-                    self._calls[new.actor.born.remote()] = _Call(pool, new, None)
+                    self._calls[new.actor.born.remote()] = _Call(pool, new)
 
     def _give_work(self, pool: Pool, handle: Handle) -> None:
         owned = self._sources.get(handle.source or "")
         if owned and self._may_read(lookahead=len(pool.handles)):
             self._pull(pool, handle, owned)
-        elif clip := self._next_clip(pool, handle):
-            self._process(pool, handle, clip)
+        elif clips := self._next_clips(pool, handle):
+            self._process(pool, handle, clips)
         elif owned and self._may_read():
             self._pull(pool, handle, owned)
         elif owned is None and self._unread and pool is self._ingest_pool and self._may_read():
@@ -192,7 +205,8 @@ class Engine:
             handle.source = source.name
             self._pull(pool, handle, source)
 
-    def _next_clip(self, pool: Pool, handle: Handle) -> ClipJob | None:
+    def _next_clips(self, pool: Pool, handle: Handle) -> tuple[ClipJob, ...]:
+        """Clips of one group of stages, as many as it takes at once; no more than leave some to the other workers."""
         last = next(iter(self._queues), None)
         for first, queue in self._queues.items():
             if not queue or self._pool_of[first] is not pool:
@@ -202,10 +216,13 @@ class Engine:
             suspect = queue[0].alone and queue[0].failure is None
             if suspect and handle.source and any(other.born and not other.source for other in pool.handles):
                 continue  # should it die again, the recording need not be read anew
-            clip = queue.popleft()
-            self._waiting_bytes -= clip.bytes
-            return clip
-        return None
+            most = min(self._chain.group_at(first).batch_clips, -(-len(queue) // len(pool.handles)))
+            clips = [queue.popleft()]
+            while len(clips) < most and not any(clip.alone or clip.failure for clip in (*clips, queue[0])):
+                clips.append(queue.popleft())
+            self._waiting_bytes -= sum(clip.bytes for clip in clips)
+            return tuple(clips)
+        return ()
 
     def _work_for(self, pool: Pool) -> int:
         """Calls that wait for a worker of `pool`."""
@@ -213,27 +230,32 @@ class Engine:
         return work + (len(self._unread) if pool is self._ingest_pool and self._may_read() else 0)
 
     def _may_read(self, *, lookahead: int | None = None) -> bool:
-        most = lookahead if lookahead is not None else self._run.max_pending_clips or max(2, 2 * self._workforce.size)
+        most = (
+            lookahead
+            if lookahead is not None
+            else self._run.max_pending_clips or max(2, 2 * self._workforce.size * self._batch)
+        )
         return self._waiting_bytes < self._workforce.most_bytes and sum(map(len, self._queues.values())) < most
 
     def _pull(self, pool: Pool, handle: Handle, source: SourceJob) -> None:
         refs = handle.actor.pull.options(num_returns=2).remote(source.row, source.failure)
-        self._submit(pool, handle, source, refs, stage=INGEST, seconds=self._chain.ingest.time_limit)
-
-    def _process(self, pool: Pool, handle: Handle, clip: ClipJob) -> None:
-        refs = handle.actor.process.options(num_returns=2).remote(
-            clip.key, clip.data, clip.next_stage, clip.row, clip.alone, clip.failure
+        self._submit(
+            refs, _Call(pool, handle, source=source, data=refs[1:], stage=INGEST), seconds=self._chain.ingest.time_limit
         )
-        group = self._chain.group_at(clip.next_stage)
-        seconds = SETUP_SECONDS + sum(stage.time_limit for stage in group.stages)
-        self._submit(pool, handle, clip, refs, stage=self._chain.stages[clip.next_stage].name, seconds=seconds)
 
-    def _submit(
-        self, pool: Pool, handle: Handle, job: SourceJob | ClipJob, refs: list[Any], *, stage: str, seconds: float
-    ) -> None:
-        handle.busy = True
-        deadline = time.monotonic() + seconds + GRACE_SECONDS
-        self._calls[refs[0]] = _Call(pool, handle, job, refs[1], stage, deadline)
+    def _process(self, pool: Pool, handle: Handle, clips: tuple[ClipJob, ...]) -> None:
+        tasks = [
+            Task(key=clip.key, row=clip.row, stage_index=clip.next_stage, alone=clip.alone, failure=clip.failure)
+            for clip in clips
+        ]
+        refs = handle.actor.process.options(num_returns=1 + len(clips)).remote(tasks, *(clip.data for clip in clips))
+        group, stage = self._chain.group_at(clips[0].next_stage), self._chain.stages[clips[0].next_stage]
+        seconds = SETUP_SECONDS + len(clips) * sum(stage.time_limit for stage in group.stages)
+        self._submit(refs, _Call(pool, handle, clips=clips, data=refs[1:], stage=stage.name), seconds=seconds)
+
+    def _submit(self, refs: Sequence[Any], call: _Call, *, seconds: float) -> None:
+        call.handle.busy = True
+        self._calls[refs[0]] = replace(call, deadline=time.monotonic() + seconds + GRACE_SECONDS)
 
     # ---- taking in results
 
@@ -258,10 +280,11 @@ class Engine:
         if isinstance(result, Born):
             call.handle.born = result
             self._start_failures = 0
-        elif isinstance(call.job, SourceJob) and isinstance(result, Pulled):
-            self._pulled(call, call.job, result)
-        elif isinstance(call.job, ClipJob) and isinstance(result, Outcome):
-            self._processed(call.job, result, call.data)
+        elif call.source:
+            self._pulled(call, call.source, result)
+        else:
+            for clip, outcome, data in zip(call.clips, result, call.data, strict=True):
+                self._processed(clip, outcome, data)
 
     def _pulled(self, call: _Call, source: SourceJob, pulled: Pulled) -> None:
         if pulled.outage:
@@ -274,7 +297,7 @@ class Engine:
             drop = pulled.rejected.drop
             self._observer.rejected(source.name, pulled.rejected.key, f"{drop.stage}.{drop.metric}" if drop else "")
         if pulled.outcome:
-            self._met(source, pulled.outcome.key, pulled.outcome, call.data)
+            self._met(source, pulled.outcome.key, pulled.outcome, call.data[0])
         elif pulled.skipped and pulled.skipped not in source.stored:
             # Stored by a worker that died before it could say so.
             self._met(source, pulled.skipped, None, None)
@@ -331,34 +354,39 @@ class Engine:
     def _call_failed(self, call: _Call, error: RayError) -> None:
         call.handle.busy = False
         cause = error.cause if isinstance(error, RayTaskError) else error
-        if isinstance(call.job, ClipJob) and isinstance(cause, (ObjectLostError, OwnerDiedError)):
-            # The node that held its bytes is gone. The clip store has the clip.
-            self._observer.retried(call.job.key, call.stage, "its bytes were lost with a node")
-            call.job.back_to_store()
-            self._enqueue(call.job, first=True)
+        if call.clips and isinstance(cause, (ObjectLostError, OwnerDiedError)):
+            # The node that held their bytes is gone. The clip store has the clips.
+            for clip in call.clips:
+                self._observer.retried(clip.key, call.stage, "its bytes were lost with a node")
+                clip.back_to_store()
+                self._enqueue(clip, first=True)
             return
         if isinstance(cause, VvtError):
             raise cause from error
         raise VvtError(
             f"a worker could not go on: {error}",
-            where=call.job.name if call.job else "",
+            where=", ".join(job.name for job in call.jobs),
             remedy="The run can be resumed once this is mended",
         ) from error
 
     def _worker_died(self, call: _Call, error: RayActorError) -> None:
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        born, job = call.handle.born, call.job
-        self._discard(call.pool, call.handle, job)
-        if job is None:
+        born = call.handle.born
+        self._discard(call.pool, call.handle, call.jobs)
+        if not call.jobs:
             self._not_born(error)
             return
-        if isinstance(job, ClipJob):
-            job.back_to_store()
-        if isinstance(error, ActorUnavailableError) or (born and born.node not in alive):
-            self._again(job, call.stage, "its node is gone")
-            return
-        words = last_words(born)
-        stage = words.stage or call.stage
+        lost_node = isinstance(error, ActorUnavailableError) or (born and born.node not in alive)
+        words = LastWords() if lost_node else last_words(born)
+        for job in call.jobs:
+            if isinstance(job, ClipJob):
+                job.back_to_store()
+            if lost_node:
+                self._again(job, call.stage, "its node is gone")
+            else:
+                self._died_on(job, words.stage or call.stage, words, error)
+
+    def _died_on(self, job: SourceJob | ClipJob, stage: str, words: LastWords, error: RayActorError) -> None:
         job.deaths[stage] += 1
         if job.deaths[stage] >= (DEATHS if words.crashed or words.timed_out else DEATHS_UNEXPLAINED):
             limit = next((s.time_limit for s in self._chain.stages if s.name == stage), None)
@@ -371,11 +399,11 @@ class Engine:
             )
         self._again(job, stage, "it took too long" if words.timed_out else "its worker died")
 
-    def _discard(self, pool: Pool, handle: Handle, job: SourceJob | ClipJob | None = None) -> None:
-        """Do without a worker. A recording that it was reading is read anew, unless it is `job`, its last call's."""
+    def _discard(self, pool: Pool, handle: Handle, jobs: Sequence[SourceJob | ClipJob] = ()) -> None:
+        """Do without a worker. A recording that it was reading is read anew, unless it is one of its last `jobs`."""
         pool.discard(handle)
         source = self._sources.get(handle.source or "")
-        if source and source is not job:
+        if source and source not in jobs:
             self._unread.appendleft(source)
 
     def _again(self, job: SourceJob | ClipJob, stage: str, cause: str) -> None:

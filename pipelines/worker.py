@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import media
 from curation.ingest import Ingested
 from media import sources
 from pipelines.black_box import BlackBox
 from pipelines.chain import INGEST, Chain
+from pipelines.stage_run import failure_of, process_checked
 from pipelines.store import ClipStore, Ledger
-from schemas import artifacts
 from schemas.clip import Clip, Failure
 from schemas.errors import DatasetError, MediaError, OutageError, StageError, VvtError
 from schemas.manifest import Pair
-from schemas.record import as_artifacts, decode_clip, encode_clip
+from schemas.record import decode_clip, encode_clip
 from schemas.stage import Filter, Stage
 
 RECORDING, INPUTS = "recording", "inputs"
@@ -37,6 +37,24 @@ class Row:
     pair: Pair
     recording: str
     inputs: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A clip that a worker is to go on with.
+
+    Attributes:
+        stage_index: the stage to go on at.
+        alone: it is under suspicion, and comes back after one stage.
+        failure: why it is given up instead; it is stored as failed.
+
+    """
+
+    key: str
+    row: Row
+    stage_index: int
+    alone: bool = False
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +111,20 @@ class Born:
 
     node: str
     black_box: str
+
+
+Ended = tuple[Outcome, bytes]
+"""What became of a clip in one call, and its bytes if it goes on."""
+
+
+@dataclass(eq=False)
+class _Passage:
+    """A clip on its way through a group of stages."""
+
+    task: Task
+    clip: Clip
+    seconds_before: dict[str, float]
+    ends: bool = False
 
 
 @dataclass(eq=False)
@@ -222,46 +254,72 @@ class Worker:
 
     # ---- clips
 
-    def process(
-        self, key: str, data: bytes | None, stage_index: int, row: Row, alone: bool, failure: Failure | None
-    ) -> tuple[Outcome, bytes]:
-        """Run `key` through the group that holds stage `stage_index`. Without `data` it is read from the store.
+    def process(self, tasks: Sequence[Task], *data: bytes | None) -> tuple[Any, ...]:
+        """Run clips through the group of stages that they are in. Those without `data` are read from the store.
 
-        A clip that goes `alone` comes back after one stage. With `failure` it is given up for that reason instead.
+        Returns:
+            The list of their outcomes, then the bytes of each (of those that go on): one return value each, so that
+            Ray hands the driver the list alone.
+
         """
-        pair_id = row.pair.pair_id
+        passages: list[_Passage] = []
+        ended: dict[str, Ended] = {}
+        for task, given in zip(tasks, data, strict=True):
+            opened = self._opened(task, given)
+            if isinstance(opened, Clip):
+                passages.append(_Passage(task, opened, dict(opened.seconds)))
+            else:
+                ended[task.key] = opened
+        try:
+            self._through_group(passages)
+            ended |= {passage.task.key: self._closed(passage) for passage in passages}
+        except OutageError as error:
+            ended |= {passage.task.key: _away(passage.task, error) for passage in passages}
+        return [ended[task.key][0] for task in tasks], *(ended[task.key][1] for task in tasks)
+
+    def _opened(self, task: Task, data: bytes | None) -> Clip | Ended:
+        """The clip of `task`, or what became of it where it is not to be run."""
         try:
             try:
-                clip = decode_clip(data) if data is not None else self._from_store(key, row)
+                clip = decode_clip(data) if data is not None else self._from_store(task.key, task.row)
             except DatasetError:
-                self._store.delete(key)
-                return Outcome(key=key, pair_id=pair_id, next_stage=None, lost=True), b""
-            if failure is not None:
-                self._give_up(clip, failure)
+                self._store.delete(task.key)
+                return Outcome(key=task.key, pair_id=task.row.pair.pair_id, next_stage=None, lost=True), b""
+            if task.failure is not None:
+                self._give_up(clip, task.failure)
                 return self._stored(clip, {}), b""
-            return self._through_group(clip, stage_index, alone=alone)
         except OutageError as error:
-            return Outcome(key=key, pair_id=pair_id, next_stage=stage_index, outage=str(error)), b""
+            return _away(task, error)
+        return clip
 
-    def _through_group(self, clip: Clip, stage_index: int, *, alone: bool) -> tuple[Outcome, bytes]:
-        group = self._chain.group_at(stage_index)
-        before = dict(clip.seconds)
-        if clip.failure:  # it is tried again
-            clip.fingerprints.pop(clip.failure.stage, None)
-            clip.failure = None
-        clip.drop = self._chain.standing(clip).drop
-        for stage in group.stages[stage_index - group.first :]:
-            if clip.drop and not self._chain.measure_all:
-                break
-            if self._chain.ran(stage.name, clip) and not isinstance(stage, Filter):
-                continue
-            if not self._run(stage, clip) or alone:
-                break
-        media.forget(clip)
+    def _through_group(self, passages: Sequence[_Passage]) -> None:
+        """Each clip goes on from its own stage; those that are due at a stage go through it together."""
+        for passage in passages:
+            clip = passage.clip
+            if clip.failure:  # it is tried again
+                clip.fingerprints.pop(clip.failure.stage, None)
+                clip.failure = None
+            clip.drop = self._chain.standing(clip).drop
+        group = self._chain.group_at(passages[0].task.stage_index) if passages else None
+        for index, stage in enumerate(group.stages if group else (), group.first if group else 0):
+            due = [passage for passage in passages if self._is_due(passage, stage, index)]
+            for first in range(0, len(due), stage.batch_clips):
+                self._run(stage, [passage.clip for passage in due[first : first + stage.batch_clips]])
+            for passage in due:
+                passage.ends = passage.task.alone or passage.clip.failure is not None
+        for passage in passages:
+            media.forget(passage.clip)
+
+    def _is_due(self, passage: _Passage, stage: Stage, index: int) -> bool:
+        clip = passage.clip
+        if passage.ends or index < passage.task.stage_index or (clip.drop and not self._chain.measure_all):
+            return False
+        return not self._chain.ran(stage.name, clip) or isinstance(stage, Filter)
+
+    def _closed(self, passage: _Passage) -> Ended:
+        clip, before = passage.clip, passage.seconds_before
         standing = self._chain.standing(clip)
-        spent = {
-            name: value - before.get(name, 0.0) for name, value in clip.seconds.items() if value != before.get(name)
-        }
+        spent = {name: took - before.get(name, 0.0) for name, took in clip.seconds.items() if took != before.get(name)}
         if clip.failure is not None or standing.next_stage is None:
             return self._stored(clip, spent), b""
         encoded = encode_clip(clip)
@@ -319,22 +377,37 @@ class Worker:
             ) from error
         self._ready.add(stage.name)
 
-    def _run(self, stage: Stage, clip: Clip) -> bool:
-        if not self._chain.ran(stage.name, clip):
+    def _run(self, stage: Stage, clips: Sequence[Clip]) -> None:
+        todo = [clip for clip in clips if not self._chain.ran(stage.name, clip)]
+        if todo:
             self._set_up(stage)
-            started = time.perf_counter()
-            try:
-                with self._box.recording(stage.name, clip.key, seconds=stage.time_limit):
-                    _process_checked(stage, clip, hidden=self._chain.unused(stage))
-            except OutageError:
-                raise
-            except Exception as error:  # noqa: BLE001 - a stage may be anybody's code; one clip fails, no other notices
-                clip.failure = failure_of(stage.name, error)
-            clip.seconds[stage.name] = time.perf_counter() - started
+            self._run_together(stage, todo)
+        for clip in clips:
+            if clip.failure is None and clip.drop is None and isinstance(stage, Filter):
+                clip.drop = stage.decide(clip.metrics)
+
+    def _run_together(self, stage: Stage, clips: Sequence[Clip]) -> None:
+        """Run `stage` on `clips` at once; if that fails, one by one, so that only the clip fails that it fails on."""
+        started = time.perf_counter()
+        try:
+            with self._box.recording(stage.name, clips[0].key, seconds=stage.time_limit * len(clips)):
+                process_checked(stage, clips, hidden=self._chain.unused(stage))
+        except OutageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a stage may be anybody's code; one clip fails, no other notices
+            if len(clips) > 1:
+                for clip in clips:
+                    self._run_together(stage, [clip])
+                return
+            clips[0].failure = failure_of(stage.name, error)
+        for clip in clips:
+            clip.seconds[stage.name] = (time.perf_counter() - started) / len(clips)
             clip.fingerprints[stage.name] = self._chain.fingerprints[stage.name]
-        if clip.failure is None and clip.drop is None and isinstance(stage, Filter):
-            clip.drop = stage.decide(clip.metrics)
-        return clip.failure is None
+
+
+def _away(task: Task, error: OutageError) -> Ended:
+    outcome = Outcome(key=task.key, pair_id=task.row.pair.pair_id, next_stage=task.stage_index, outage=str(error))
+    return outcome, b""
 
 
 def _of_span(pair: Pair, item: Ingested) -> tuple[float, float | None]:
@@ -342,52 +415,6 @@ def _of_span(pair: Pair, item: Ingested) -> tuple[float, float | None]:
     start = pair.start or 0.0
     end = min((end for end in (pair.end, item.duration_seconds) if end is not None), default=None)
     return max(0.0, item.position_seconds - start), None if end is None else max(0.0, end - start)
-
-
-def _process_checked(stage: Stage, clip: Clip, *, hidden: frozenset[str]) -> None:
-    missing = [need for need in stage.needs if need not in clip.artifacts]
-    if missing:
-        raise StageError(
-            f"needs {', '.join(missing)}, which nobody gave for this clip", where=f"{stage.name}, {clip.key}"
-        )
-    # On a copy of the record, so that a clip whose stage fails is stored as it was before.
-    before, aside = as_artifacts(clip.artifacts).parted(hidden)
-    tried = replace(clip, artifacts=copy.copy(before), metrics=dict(clip.metrics))
-    stage.process_batch([tried])
-    where = f"{stage.name}, {clip.key}"
-    if tried.key != clip.key:
-        raise StageError(f"returned the clip under another key, {tried.key!r}", where=where)
-    after = as_artifacts(tried.artifacts)
-    if undeclared := sorted(after.changed_since(before) - set(stage.gives)):
-        raise StageError(
-            f"changed {', '.join(undeclared)}, which {type(stage).__name__}.gives does not name", where=where
-        )
-    measured = {name for name, value in tried.metrics.items() if clip.metrics.get(name) != value}
-    if unknown := sorted(measured - set(stage.metrics if isinstance(stage, Filter) else ())):
-        raise StageError(f"set {', '.join(unknown)}: only a Filter measures, what its `metrics` name", where=where)
-    for name in stage.gives:
-        if name in after:
-            artifacts.check(name, after[name], tried)
-    clip.artifacts, clip.metrics, clip.signature = after.joined(aside), tried.metrics, tried.signature
-
-
-def failure_of(stage: str, error: BaseException, *, code: str = "error") -> Failure:
-    """`error` as a row of the decisions can hold it."""
-    try:
-        words = str(error)
-    except Exception:  # noqa: BLE001 - an error of anybody's code, which may not even be able to say what it is
-        words = "<its message cannot be read>"
-    cause = words if isinstance(error, VvtError) else f"{type(error).__name__}: {words}"
-    trace = "".join(traceback.format_exception(error))
-    code = "memory" if isinstance(error, MemoryError) else code
-    return Failure(stage=stage, cause=_storable(cause, 2_000), traceback=_storable(trace, 20_000), code=code)
-
-
-def _storable(text: str, longest: int) -> str:
-    """`text` without what UTF-8 cannot hold, and with its middle left out where it is very long."""
-    text = text.encode("utf-8", "backslashreplace").decode()
-    half = longest // 2
-    return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 
 
 def verdict_of(clip: Clip) -> tuple[str, str]:

@@ -79,6 +79,13 @@ class Stage(BaseModel):
         description="Seconds that one clip may take. Beyond, its worker is ended, and the clip fails.",
     )
 
+    batch_clips: int = Field(
+        default=1,
+        ge=1,
+        description="Most clips that the stage is given at once. More of them fill a GPU better where clips are short; "
+        "should a worker die, all of them are tried again, alone.",
+    )
+
     @model_validator(mode="after")
     def _named(self) -> Stage:
         self.name = self.name or _snake_case(type(self).__name__)
@@ -108,12 +115,12 @@ class Stage(BaseModel):
     def identity(self, weights_sha256: Mapping[str, str] | None = None) -> dict[str, Any]:
         """All that this stage's output depends on: class, version, fields, weights.
 
-        Bounds, name, resources and the time limit are left out: they change no measured value. Code of a class from
-        outside this project is named too, since its author may not think of `version`.
+        Bounds, name, resources, batches and the time limit are left out: they change no measured value. Code of a
+        class from outside this project is named too, since its author may not think of `version`.
         """
         kind = type(self)
         sha256, chosen = weights_sha256 or {}, self._chosen_files()
-        left_out = {"name", "resources", "time_limit", "bounds", *chosen}
+        left_out = {"name", "resources", "time_limit", "batch_clips", "bounds", *chosen}
         identity: dict[str, Any] = {
             "class": f"{kind.__module__}:{kind.__qualname__}",
             "version": kind.version,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,19 @@ class Faulty(Stage):
     """Breaks as `how` says, by pair id; the clips of all other pairs pass."""
 
     how: dict[str, str] = {}
+    log: str = ""  # a file that gets the size of every batch
     gives = ("pose",)
 
     def process(self, clip: Clip) -> None:
         fault = self.how.get(clip.pair.pair_id, "")
         if fault:
             getattr(self, f"_{fault}")(clip)
+
+    def process_batch(self, clips: Sequence[Clip]) -> None:
+        if self.log:
+            with open(self.log, "a") as log:
+                log.write(f"{len(clips)}\n")
+        super().process_batch(clips)
 
     def _raise(self, clip: Clip) -> None:
         raise RuntimeError("on purpose")

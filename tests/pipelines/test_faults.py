@@ -57,6 +57,25 @@ def test_every_fault_is_one_row_and_the_neighbours_are_kept(job: Job) -> None:
     assert job.build(stages=stages, run={"worker_memory_mb": 3000}).unchanged
 
 
+def test_of_clips_that_run_together_only_those_fail_that_are_at_fault(job: Job) -> None:
+    faults = {"raises": "error", "segfaults": "crashed", "nans": "error"}
+    for name in (*faults, *"abcdefghi"):
+        job.record(name, seconds=1)
+    job.build()  # so that all clips wait when the stage begins
+    log = job.folder / "batches"
+    how = {"raises": "raise", "segfaults": "segfault", "nans": "nan"}
+    stages = {"faulty": stage("Faulty", how=how, log=str(log), batch_clips=4), "after": stage("Faulty")}
+    summary = job.build(stages=stages, run={"workers": 1})
+    assert failures(job) == {name: ("faulty", code) for name, code in faults.items()}
+    assert summary.kept.total() == 9
+    sizes = [int(size) for size in log.read_text().split()]
+    assert sizes[:3] == [4, 1, 1]  # a batch that a clip made fail, then its clips one by one
+    assert max(sizes[sizes.index(1) :]) == 4
+    one_by_one = {name: {**fields, "batch_clips": 1} for name, fields in stages.items()}
+    job.build(stages=one_by_one)
+    assert len(log.read_text().split()) == len(sizes)  # the size of a batch changes no result: nothing ran again
+
+
 def test_a_clip_whose_worker_was_killed_by_chance_is_kept_however_many_stages_that_befalls(job: Job) -> None:
     job.record("a", seconds=1)
     stages = {}
