@@ -1,0 +1,1 @@
+"""DensePose R-CNN in plain torch, and the stage that runs it on the presenter."""
