@@ -1,0 +1,143 @@
+"""Where HaMeR looks for each hand, and the crops that its network sees.
+
+HaMeR (Pavlakos et al., CVPR 2024), demo and `ViTDetDataset`. Shape legend: T frames, H×W the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.body import HAND_START
+from schemas.conditions import HAND_POINTS, Bool, Float32, Pose, UInt8
+
+CROP = 256
+"""Side of a crop, px."""
+SURE = 0.5
+"""Confidence above which HaMeR trusts a keypoint of a hand."""
+_LEAST_POINTS = 4
+_ROOM = np.float32(2)  # the crop is so many times the hand's box
+_ASPECT = (192, 256)  # width and height of what the network looks at
+_BLUR_FROM = 1.1  # half the px of the picture to a px of the crop; beyond, the picture is blurred first
+_MEAN = 255 * np.array([0.485, 0.456, 0.406])  # ImageNet, RGB
+_STD = 255 * np.array([0.229, 0.224, 0.225])
+_FRACTION_BITS, _POSITION_BITS = 5, 10  # of OpenCV's fixed-point positions
+
+
+@dataclass(frozen=True, eq=False)
+class Square:
+    """Which part of a picture a crop shows: `center` (2,) float32, x y in px, and `size`, its side in px."""
+
+    center: Float32
+    size: float
+
+
+def hand_boxes(pose: Pose, *, sure: float = SURE) -> tuple[Float32, Float32]:
+    """Boxes of both hands: the extent of the keypoints surer than `sure`, if they are more than three.
+
+    Returns:
+        (T, 2, 4) float32, x0 y0 x1 y1 in px, left hand first, zeros where there is none; and (T, 2) float32, the
+        mean confidence of the keypoints inside, in 0..1.
+
+    """
+    rows = np.stack([np.arange(start, start + HAND_POINTS) for start in HAND_START])
+    points, scores = pose.keypoints[:, rows], pose.scores[:, rows].astype(np.float32)
+    valid = scores > sure
+    found = valid.sum(2) >= _LEAST_POINTS
+    low = np.where(valid[..., None], points, np.inf).min(2)
+    high = np.where(valid[..., None], points, -np.inf).max(2)
+    boxes = np.where(found[..., None], np.concatenate([low, high], axis=2), 0)
+    confidence = np.where(found, (scores * valid).sum(2) / np.maximum(valid.sum(2), 1), 0)
+    return boxes.astype(np.float32), confidence.clip(0, 1).astype(np.float32)
+
+
+def square_around(box: Float32) -> Square:
+    """The square that HaMeR crops for a hand's box (4,) (x0 y0 x1 y1, px): twice the box, widened to 192:256."""
+    box = np.asarray(box, np.float32)
+    width, height = _ROOM * (box[2:] - box[:2])
+    return Square(center=(box[:2] + box[2:]) / 2, size=float(max(height, width * _ASPECT[1] / _ASPECT[0])))
+
+
+def crop_hand(image: UInt8, square: Square, *, right: bool) -> Float32:
+    """What the network sees of a hand: (3, 256, 256) float32 RGB, normalised. Left hands are mirrored.
+
+    A picture that shrinks by more than 2.2 is blurred first. HaMeR blurs the whole of it for every hand; here only
+    what the crop shows, to the same numbers. Positions are those of OpenCV's fixed-point `warpAffine` up to 4.10,
+    which HaMeR was made with; later versions round otherwise.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        square: from `square_around`; it may reach beyond the picture, where all is black. Its size must be above 0.
+        right: whether it is a right hand.
+
+    """
+    import cv2
+
+    width = image.shape[1]
+    x, y = square.center if right else (width - square.center[0] - 1, square.center[1])
+    image = image if right else image[:, ::-1]
+    columns, rows = _positions(x, y, square.size)
+    shown = tuple(_within(at, limit) for at, limit in ((rows, image.shape[0]), (columns, width)))
+    if any(side.start >= side.stop for side in shown):
+        pixels = np.zeros((CROP, CROP, 3), np.uint8)
+    else:
+        part = _shown_part(image, shown, factor=square.size / CROP / 2)
+        steps = 1 << _FRACTION_BITS
+        whole = np.stack([columns // steps - shown[1].start, rows // steps - shown[0].start], axis=2).astype(np.int16)
+        fraction = (rows % steps * steps + columns % steps).astype(np.uint16)
+        pixels = cv2.remap(part, whole, fraction, cv2.INTER_LINEAR)  # the border is black
+    normalised = (pixels.astype(np.float32) - _MEAN) / _STD
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1), np.float32)
+
+
+def _positions(x: float, y: float, size: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the pixels of a crop lie in the picture: columns and rows, each (256, 256), in 1/32 px."""
+    import cv2
+
+    source = np.array([(x, y), (x, y + size / 2), (x + size / 2, y)], np.float32)
+    half = CROP / 2
+    target = np.array([(half, half), (half, CROP), (CROP, half)], np.float32)
+    matrix = cv2.invertAffineTransform(cv2.getAffineTransform(source, target))
+    one, shift = 1 << _POSITION_BITS, _POSITION_BITS - _FRACTION_BITS
+    index = np.arange(CROP)
+    # What is off the diagonal is 0 but for rounding, which decides where a position is a tie.
+    along = np.rint(matrix[:, 0, None] * index * one).astype(np.int64)
+    across = np.rint((matrix[:, 1, None] * index + matrix[:, 2, None]) * one).astype(np.int64) + (1 << (shift - 1))
+    columns, rows = (along[:, None, :] + across[:, :, None]) >> shift
+    return columns, rows
+
+
+def _within(positions: NDArray[np.int64], limit: int) -> slice:
+    """Px of the picture, from 0 to `limit`, that `positions` (1/32 px) are interpolated from."""
+    first, last = int(positions.min() >> _FRACTION_BITS), int(positions.max() >> _FRACTION_BITS)
+    return slice(max(first, 0), min(last + 2, limit))
+
+
+def _shown_part(image: UInt8, shown: tuple[slice, ...], *, factor: float) -> NDArray[np.uint8] | NDArray[np.float64]:
+    """`image[shown]`; blurred, in float64, where the crop shrinks it."""
+    if factor <= _BLUR_FROM:
+        return np.ascontiguousarray(image[shown])
+    from scipy.ndimage import gaussian_filter1d
+
+    sigma = (factor - 1) / 2
+    reach = int(4 * sigma + 0.5)
+    around = [
+        slice(max(side.start - reach, 0), min(side.stop + reach, limit))
+        for side, limit in zip(shown, image.shape[:2], strict=True)
+    ]
+    part = image[tuple(around)].astype(np.float64)
+    for axis, (side, wide) in enumerate(zip(shown, around, strict=True)):
+        part = gaussian_filter1d(part, sigma, axis=axis, mode="nearest", truncate=4)
+        inside = slice(side.start - wide.start, side.stop - wide.start)
+        part = part[inside] if axis == 0 else part[:, inside]
+    return np.ascontiguousarray(part)
+
+
+def usable(boxes: Float32, *, height: int, width: int) -> Bool:
+    """Which of (..., 4) boxes have a size and touch the picture: (...) bool."""
+    extent = (boxes[..., 2:] - boxes[..., :2]).max(-1)
+    limit = np.array([width, height], np.float32)
+    inside = (boxes[..., 2:] >= 0).all(-1) & (boxes[..., :2] < limit).all(-1)
+    return (extent >= 1) & inside
