@@ -237,7 +237,7 @@ def write_manifest(folder: Path, recordings: int, seconds: float) -> None:
         "stages": {
             "seventh": {"use": "benchmarks.chaos:Seventh"},
             # Another share of a core makes it a group of its own: clips cross from worker to worker.
-            "fault": {"use": "benchmarks.chaos:Fault", "time_limit": 5, "resources": {"cpus": 0.5}},
+            "fault": {"use": "benchmarks.chaos:Fault", "time_limit": 5, "batch_clips": 2, "resources": {"cpus": 0.5}},
         },
         "shards": {"max_samples": 50},
         "run": {"worker_memory_mb": 3000},

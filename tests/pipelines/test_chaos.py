@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_builds_that_are_shot_at_end_like_the_one_left_alone() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.chaos", "--seeds", "2", "--recordings", "5", "--seconds", "9"],
+        [sys.executable, "-m", "benchmarks.chaos", "--seeds", "2", "--recordings", "5", "--seconds", "7"],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
         capture_output=True,
