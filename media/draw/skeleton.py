@@ -59,8 +59,9 @@ def skeleton(keypoints: NDArray[np.floating], scores: NDArray[np.floating], *, h
             f"pose has keypoints {keypoints.shape}, scores {scores.shape}",
             allowed="(133, 2) and (133,), or the same with a leading axis of people",
         )
-    points = keypoints.reshape(-1, POSE_POINTS, 2).clip(-_FAR, _FAR).astype(np.float64)
-    seen = scores.reshape(-1, POSE_POINTS)
+    points = keypoints.reshape(-1, POSE_POINTS, 2).astype(np.float64).clip(-_FAR, _FAR)
+    points = points / (width, height) * (width, height)  # as DWPose does, whose truncated px may be one less for it
+    seen = scores.reshape(-1, POSE_POINTS).astype(np.float64)
     canvas = np.zeros((height, width, 3), dtype=np.uint8)
     _draw_bodies(canvas, points, seen)
     for rows in (_LEFT_HAND, _RIGHT_HAND):  # every left hand first, then every right one
