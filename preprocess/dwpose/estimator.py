@@ -55,10 +55,13 @@ class PoseEstimator:
         return self._network.map(seen, _window, _points)
 
 
+def normalised(pixels: NDArray[np.uint8]) -> Float32:
+    """(3, 384, 288) float32 that the network is fed for (384, 288, 3) uint8 RGB: BGR under RGB's mean and deviation."""
+    return cv2.LUT(np.ascontiguousarray(pixels[..., ::-1]), _NORMALISED[None]).transpose(2, 0, 1)
+
+
 def _window(seen: _Seen) -> Float32:
-    """(3, 384, 288) float32: the window as the network wants it, BGR under RGB's mean and deviation."""
-    pixels = window_pixels(*seen)[..., ::-1]
-    return cv2.LUT(np.ascontiguousarray(pixels), _NORMALISED[None]).transpose(2, 0, 1)
+    return normalised(window_pixels(*seen))
 
 
 def _points(seen: _Seen, outputs: tuple[Float32, ...]) -> Points:
