@@ -1,7 +1,7 @@
 """Pictures of conditions and labels: pure functions from arrays to (H, W, 3) uint8 RGB."""
 
-from media.draw.hands import hand_picture
-from media.draw.mesh import MESH_COLOUR, Mesh, hand_colours, render_meshes, renderer_name
+from media.draw.hands import MESH_COLOUR, hand_colours, hand_picture
+from media.draw.mesh import Mesh, render_meshes, renderer_name
 from media.draw.overlay import agnostic, densepose_picture, paste, tint
 from media.draw.skeleton import VISIBLE, skeleton
 from media.draw.timeline import timeline

@@ -1,7 +1,7 @@
 """Triangle meshes as shaded pictures: the hand meshes of HaMeR, on the clip's own pixels.
 
-In the manner of HaMeR's demo renderer (https://github.com/geopavlakos/hamer): an ambient light and one at the
-camera, smooth shading, one colour. Both renderers here, `mesh_gl` and `mesh_cpu`, sample every pixel at its centre,
+In the manner of HaMeR's demo renderer (https://github.com/geopavlakos/hamer): light from around and from the camera,
+smooth shading. Both renderers here, `mesh_gl` and `mesh_cpu`, sample every pixel at its centre,
 interpolate 1/z for a perspective-correct z-buffer, and light each pixel by its own interpolated normal. They agree
 but for the last bits: a silhouette may differ by single pixels, brightness by one or two levels.
 
@@ -24,12 +24,6 @@ from schemas.errors import ArtifactError, ConfigError, MissingExtraError
 Renderer = Literal["auto", "cpu", "gl"]
 """`cpu`: numpy, the same bytes on every machine. `gl`: OpenGL through EGL, whose last bits differ between drivers.
 `auto`: `gl` where it can be had, else `cpu`."""
-
-MESH_COLOUR = (0.651, 0.741, 0.859)
-"""RGB of HaMeR's hands, of 1."""
-
-AMBIENT = 0.3
-"""Brightness of a surface seen edge-on; one that faces the camera has 1."""
 
 NEAREST = 0.01
 """Metres from the camera; faces with a vertex nearer than this, or behind the camera, are left out."""
@@ -94,7 +88,7 @@ def render_meshes(
     vertices, normals, faces = _scene(meshes)
     if len(faces) == 0:
         return np.zeros((height, width), dtype=np.uint8)
-    return draw(vertices, normals, faces, height=height, width=width, focal=focal, ambient=AMBIENT)
+    return draw(vertices, normals, faces, height=height, width=width, focal=focal)
 
 
 def renderer_name(renderer: Renderer = "auto") -> str:
@@ -117,12 +111,6 @@ def renderer_name(renderer: Renderer = "auto") -> str:
         return "cpu"
 
 
-def hand_colours(shade: UInt8) -> UInt8:
-    """Brightness (..., H, W) uint8 → (..., H, W, 3) uint8 RGB in `MESH_COLOUR`, black where it is 0."""
-    table = (np.arange(256)[:, None] * np.array(MESH_COLOUR)).round().astype(np.uint8)
-    return table[shade]
-
-
 def _scene(meshes: Sequence[Mesh]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """All meshes as one: vertices (V, 3) and their normals (V, 3), faces (F, 3), of what is in front of the camera."""
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
@@ -132,16 +120,15 @@ def _scene(meshes: Sequence[Mesh]) -> tuple[NDArray[np.float64], NDArray[np.floa
     )
     normals = _vertex_normals(vertices, faces)
     in_front = vertices[:, 2] >= NEAREST
-    faces = faces[in_front[faces].all(axis=1)]
-    used, faces = np.unique(faces, return_inverse=True)
-    return vertices[used], normals[used], faces.reshape(-1, 3)
+    if not in_front.all():
+        used, faces = np.unique(faces[in_front[faces].all(axis=1)], return_inverse=True)
+        vertices, normals, faces = vertices[used], normals[used], faces.reshape(-1, 3)
+    return vertices, normals, faces
 
 
 def _vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
     """(V, 3): the sum over the faces of a vertex, each by its area; not of unit length."""
     first, second, third = (vertices[faces[:, corner]] for corner in range(3))
-    across = np.cross(second - first, third - first)
-    normals = np.zeros_like(vertices)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], across)
-    return normals
+    across = np.repeat(np.cross(second - first, third - first), 3, axis=0)
+    corners = faces.ravel()
+    return np.stack([np.bincount(corners, weights=axis, minlength=len(vertices)) for axis in across.T], axis=1)

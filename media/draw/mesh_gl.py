@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from media.draw.raster import AMBIENT
 from schemas.conditions import UInt8
 from schemas.errors import ConfigError, MissingExtraError
 
@@ -44,7 +45,6 @@ def render(
     height: int,
     width: int,
     focal: float,
-    ambient: float,
 ) -> UInt8:
     """Brightness (height, width) uint8; arguments as of `mesh_cpu.render`.
 
@@ -54,7 +54,7 @@ def render(
 
     """
     points = np.concatenate([_clip_space(vertices, height, width, focal), normals], axis=1).astype(np.float32)
-    return _canvas().draw(points, faces.astype(np.int32), height=height, width=width, ambient=ambient)
+    return _canvas().draw(points, faces.astype(np.int32), height=height, width=width)
 
 
 def driver() -> str:
@@ -76,11 +76,10 @@ class _Canvas:
     def __init__(self) -> None:
         self.context = _new_context()
         self.program = self.context.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
+        self.program["ambient"] = AMBIENT
         self.target: moderngl.Framebuffer | None = None
 
-    def draw(
-        self, points: NDArray[np.float32], faces: NDArray[np.int32], *, height: int, width: int, ambient: float
-    ) -> UInt8:
+    def draw(self, points: NDArray[np.float32], faces: NDArray[np.int32], *, height: int, width: int) -> UInt8:
         """`points` are (V, 7): position in clip space, normal."""
         context = self.context
         with context:
@@ -88,7 +87,6 @@ class _Canvas:
             target.use()
             target.clear()
             context.enable_only(context.DEPTH_TEST)
-            self.program["ambient"] = ambient
             vertices, indices = context.buffer(points), context.buffer(faces)
             triangles = context.vertex_array(
                 self.program, [(vertices, "4f 3f", "position", "normal")], index_buffer=indices
@@ -120,8 +118,11 @@ class _Canvases(threading.local):
 
 _canvases = _Canvases()
 _process: int | None = None
-"""The process that made contexts. They, and the driver's threads, do not survive a fork, and a new one then hangs:
-https://github.com/moderngl/moderngl/issues/414."""
+"""The process that made contexts: they do not survive a fork, after which to make new ones would hang
+(https://github.com/moderngl/moderngl/issues/414)."""
+
+_problem = ""
+"""Why no context could be made in this process; asking again would take milliseconds a picture."""
 
 
 def _canvas() -> _Canvas:
@@ -129,12 +130,15 @@ def _canvas() -> _Canvas:
     if _process not in (None, os.getpid()):
         raise _unavailable("this process was forked from one that had used it")
     if _canvases.mine is None:
-        _process = os.getpid()
         _canvases.mine = _Canvas()
+        _process = os.getpid()
     return _canvases.mine
 
 
 def _new_context() -> moderngl.Context:
+    global _problem
+    if _problem:
+        raise _unavailable(_problem)
     try:
         import moderngl
     except ImportError as error:
@@ -142,7 +146,8 @@ def _new_context() -> moderngl.Context:
     try:
         return moderngl.create_context(standalone=True, require=330, backend="egl")  # type: ignore[arg-type]  # its stubs err
     except Exception as error:  # whatever EGL, its loader and the driver answer
-        raise _unavailable(str(error)) from error
+        _problem = str(error)
+        raise _unavailable(_problem) from error
 
 
 def _unavailable(reason: str) -> ConfigError:
