@@ -19,6 +19,11 @@ LEVELS = 256
 class FrozenNorm(nn.Module):
     """The four vectors of a batch norm that is not trained."""
 
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         for name in ("weight", "bias", "running_mean", "running_var"):

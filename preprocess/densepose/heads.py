@@ -22,9 +22,9 @@ PARTS = 25
 COARSE = 2
 """Background and body."""
 HALO = (1, 1, 2)
-"""Cells of 32 px around the windows that p2, p3 and p4 are needed in; p5, tiny, is always taken whole. Every convolution
-takes away one right pixel of its level at the edge, every upsampling makes 2 n - 1 of n: 3 pixels of stride 4 around the
-windows stay right, the output convolutions of the pyramid included, and RoIAlign reaches for 2 at most."""
+"""Cells of 32 px around the windows that p2, p3 and p4 are needed in; p5, tiny, is always taken whole. Of n right
+pixels beyond a window every convolution leaves n - 1, every upsampling makes 2 n - 1: at stride 4 three are left, the
+output convolutions of the pyramid included, and RoIAlign reaches for two at most."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,9 @@ class Decoder(nn.Module):
 
     def _raised(self, number: int, x: Tensor, sides: Sequence[Windows]) -> Tensor:
         """Level p`number` brought to stride 4, step by step, each cut to what the next one needs."""
-        layers = self.get_submodule(f"p{number}")
-        for layer in layers[::2]:
+        for place, layer in self.get_submodule(f"p{number}").named_children():
+            if int(place) % 2:  # an upsampling, done below
+                continue
             x = F.relu_(layer(x))
             if number > 2:
                 x = sides[number - 3].cut(_doubled(x), stride=STRIDES[number - 3], of=sides[number - 2])
@@ -161,8 +162,8 @@ class Predictor(nn.Module):
 
     def forward(self, hidden: Tensor) -> Surfaces:
         """Of (R, 512, 28, 28)."""
-        layers = list(self.children())  # side by side as one: one pass over the input
-        weight = torch.cat([layer.weight for layer in layers], 1)
-        bias = torch.cat([layer.bias for layer in layers])
+        # All four side by side as one: one pass over the input.
+        weight = torch.cat([weight for name, weight in self.named_parameters() if name.endswith("weight")], 1)
+        bias = torch.cat([bias for name, bias in self.named_parameters() if name.endswith("bias")])
         maps = _doubled(F.conv_transpose2d(hidden, weight, bias, stride=2, padding=1).float())
         return Surfaces(*maps.split((COARSE, PARTS, PARTS, PARTS), 1))

@@ -7,6 +7,7 @@ N × 3 × H × W, blue green red less their means, H and W multiples of 32; `pre
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from preprocess.densepose.detector import (
     best_boxes,
     pool_boxes,
 )
-from preprocess.densepose.heads import POOLED, DeepLabHead, Decoder, PlainHead, Predictor, Surfaces
+from preprocess.densepose.heads import POOLED, Decoder, DeepLabHead, PlainHead, Predictor, Surfaces
 from preprocess.densepose.regions import STRIDES, Windows, roi_align
 from schemas.errors import WeightsError
 
@@ -33,6 +34,18 @@ IGNORED = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")
 """Constants that some files hold besides."""
 DEEPLAB = "roi_heads.densepose_head.ASPP."
 """Keys that only the DeepLab variant has."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Levels p2 to p5 of N pictures, (N, 256, ·, ·) each at strides 4 to 32.
+
+    `finished` says whether they went through the pyramid's output convolutions, as the detector wants them; the
+    DensePose half needs that around its boxes only.
+    """
+
+    levels: Sequence[Tensor]
+    finished: bool = False
 
 
 class RoIHeads(nn.Module):
@@ -48,11 +61,7 @@ class RoIHeads(nn.Module):
 
 
 class DensePoseRCNN(nn.Module):
-    """The whole network. `load` makes one that is ready; its parts may be called one by one.
-
-    `backbone` gives features, of which `backbone.outputs` makes the pyramid that `detect` wants. `surfaces` takes
-    either: of features it finishes only what the boxes need.
-    """
+    """The whole network: `features` of pictures, people that `detect` finds in them, `surfaces` of people."""
 
     def __init__(self, *, deeplab: bool = False) -> None:
         super().__init__()
@@ -65,37 +74,42 @@ class DensePoseRCNN(nn.Module):
         """Of weights and pictures."""
         return self.roi_heads.decoder.predictor.weight.dtype
 
-    def detect(self, pyramid: Sequence[Tensor], size: tuple[int, int]) -> list[Detections]:
-        """People in each of N pictures of `size` (height, width) px without padding; `pyramid` is p2 to p5."""
-        proposals = self.proposal_generator(pyramid, size)
+    def features(self, pictures: Tensor) -> Features:
+        """What the backbone sees in (N, 3, H, W) pictures."""
+        return Features(self.backbone(pictures))
+
+    def finish(self, features: Features) -> Features:
+        """Those that `detect` and `judge` take."""
+        return features if features.finished else Features(self.backbone.outputs(features.levels), finished=True)
+
+    def detect(self, features: Features, size: tuple[int, int]) -> list[Detections]:
+        """People in each of N pictures of `size` (height, width) px without padding, at most 100."""
+        features = self.finish(features)
+        proposals = self.proposal_generator(features.levels, size)
         of_image, place = proposals.there.nonzero(as_tuple=True)
         regions = proposals.boxes[of_image, place]
-        logits, deltas = self.judge(pyramid, regions, of_image)
+        logits, deltas = self.judge(features, regions, of_image)
         decoded = box.decode(regions, deltas, weights=BOX_WEIGHTS)
         scores = logits.softmax(-1)[:, 0]
-        each = [of_image == image for image in range(len(pyramid[0]))]
+        each = [of_image == image for image in range(len(features.levels[0]))]
         return [best_boxes(decoded[those], scores[those], size) for those in each]
 
-    def judge(self, pyramid: Sequence[Tensor], boxes: Tensor, of_image: Tensor) -> tuple[Tensor, Tensor]:
+    def judge(self, features: Features, boxes: Tensor, of_image: Tensor) -> tuple[Tensor, Tensor]:
         """(R, 2) logits of person and background and (R, 4) deltas for (R, 4) boxes, each in picture `of_image`."""
-        pooled = pool_boxes(pyramid, boxes, of_image)
+        pooled = pool_boxes(self.finish(features).levels, boxes, of_image)
         return self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
 
-    def surfaces(self, levels: Sequence[Tensor], boxes: Tensor, of_image: Tensor, *, finished: bool) -> Surfaces:
-        """The surface of the person in each of (R, 4) boxes, px of the network's frame, each in picture `of_image`.
+    def surfaces(self, features: Features, boxes: Tensor, of_image: Tensor) -> Surfaces:
+        """The surface of the person in each of (R, 4) float32 boxes, px of the network's frame, inside the pictures.
 
-        Args:
-            levels: p2 to p5, N pictures.
-            boxes: inside the pictures.
-            of_image: (R,) int64.
-            finished: whether `levels` went through `backbone.outputs`; else it is done here, around the boxes only.
-
+        Only what the boxes need is computed: the result is the same. `of_image`, (R,) int64, says which of the N
+        pictures each box lies in.
         """
-        images, _, rows, columns = levels[3].shape
+        images, _, rows, columns = features.levels[3].shape
         windows = Windows.around(boxes, of_image, images=images, whole=(rows, columns))
         heads = self.roi_heads
-        cuts = heads.decoder.cut(levels, windows)
-        decoded = heads.decoder(cuts if finished else self.backbone.outputs(cuts), windows)
+        around = self.finish(Features(heads.decoder.cut(features.levels, windows), features.finished))
+        decoded = heads.decoder(around.levels, windows)
         corners = windows.widened(1).corners(of_image)
         pooled = roi_align(decoded, boxes - corners, of_image, stride=STRIDES[0], size=POOLED)
         return heads.densepose_predictor(heads.densepose_head(pooled))
@@ -110,7 +124,7 @@ def load(file: Path, *, device: torch.device, dtype: torch.dtype) -> DensePoseRC
         WeightsError: the file is no pickle of arrays, or keys are missing, too many or misshapen: it names them.
 
     """
-    values = _read(file)
+    values = read_weights(file)
     with torch.device("meta"):  # nothing is drawn at random only to be written over
         model = DensePoseRCNN(deeplab=any(name.startswith(DEEPLAB) for name in values))
     model = model.to_empty(device="cpu").requires_grad_(False).eval()
@@ -122,10 +136,11 @@ def load(file: Path, *, device: torch.device, dtype: torch.dtype) -> DensePoseRC
     for module in list(model.modules()):
         if isinstance(module, NormedConv):
             module.fold()
-    return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    return model.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_weights(file: Path) -> dict[str, Any]:
+    """Name → array, as a published checkpoint holds them. Raises `WeightsError` where `file` is none."""
     content = read_pickle(file, encoding="latin1")
     values = content.get("model") if isinstance(content, Mapping) else None
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):

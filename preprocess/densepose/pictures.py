@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from PIL import Image
 from torch import Tensor
 
 from preprocess.densepose.regions import CELL
@@ -31,7 +32,16 @@ def resized_size(height: int, width: int, *, shortest: int, longest: int = 1333)
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, h, w, 3) uint8: (N, H, W, 3) uint8 `images` bit for bit as Pillow's BILINEAR resizes them, on any device."""
+    """(N, h, w, 3) uint8: (N, H, W, 3) uint8 `images` as Pillow's BILINEAR resizes them: by it, or on their device."""
+    if images.device.type != "cpu":
+        return resize_on_device(images, size)
+    height, width = size
+    resized = [Image.fromarray(image.numpy()).resize((width, height), Image.Resampling.BILINEAR) for image in images]
+    return torch.from_numpy(np.stack([np.asarray(image) for image in resized]))
+
+
+def resize_on_device(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """The same, bit for bit, wherever `images` are."""
     for axis, length in ((2, size[1]), (1, size[0])):  # across first, rounded to bytes, as Pillow does
         if images.shape[axis] != length:
             images = _resize_along(images, axis, length)
@@ -50,7 +60,7 @@ def _resize_along(images: Tensor, axis: int, length: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _taps(before: int, after: int) -> tuple[Tensor, Tensor]:
-    """(K, after) int64 source pixels and int32 weights: a triangle as wide as an output pixel, at least an input one."""
+    """(K, after) int64 source pixels and int32 weights: a triangle over an output pixel, at least an input one."""
     scale = before / after
     reach = max(scale, 1.0)
     centre = (np.arange(after) + 0.5) * scale
