@@ -1,97 +1,70 @@
-"""The agnostic mask: what a try-on model repaints, hands never among it."""
+"""The agnostic mask: what a try-on model repaints, hands never among it.
+
+Shape legend: T frames, H×W pixels.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from preprocess.body import FOREARMS, SHINS, THIGHS, UPPER_ARMS, Bone, Skeleton, fitting_skeleton
+from preprocess.automasker import Mask, UInt8, among, as_atr, as_lip, automask, hulls, odd
 from preprocess.hand_region import HandRegion
+from preprocess.mask_smoothing import catv2ton_smooth, smooth_mask
+from preprocess.wearer import ACCESSORIES, Wearer
 from schemas.clip import Clip
 from schemas.conditions import Label
+from schemas.errors import StageError
 from schemas.manifest import Part
-from schemas.outfit import GARMENT_LABELS
 from schemas.stage import Stage
 
-Mask = NDArray[np.bool_]
-
-ACCESSORIES = (
-    Label.HAT, Label.GLOVE, Label.SUNGLASSES, Label.BAG, Label.LEFT_SHOE, Label.RIGHT_SHOE, Label.SCARF, Label.SOCKS,
-    Label.OTHER,
-)  # fmt: skip
-ARM_LABELS, LEG_LABELS = (Label.LEFT_ARM, Label.RIGHT_ARM), (Label.LEFT_LEG, Label.RIGHT_LEG)
-UPPER_PARTS = (Bone.TORSO, *UPPER_ARMS, *FOREARMS)
-LOWER_PARTS = (*THIGHS, *SHINS)
-
-
-@dataclass(frozen=True)
-class PartRule:
-    """What is repainted beside the garment, and what is kept, for one part of the outfit.
-
-    Attributes:
-        body: bones about which the body is repainted.
-        kept: labels of body and other garments that are kept.
-
-    """
-
-    body: tuple[Bone, ...]
-    kept: tuple[Label, ...]
-
-
-RULES: dict[Part, PartRule] = {
-    Part.UPPER: PartRule(
-        body=UPPER_PARTS,
-        kept=(*LEG_LABELS, Label.SKIRT, Label.PANTS),
-    ),
-    Part.LOWER: PartRule(
-        body=LOWER_PARTS,
-        kept=(*ARM_LABELS, Label.FACE, Label.TORSO_SKIN, Label.UPPER_CLOTHES, Label.COAT),
-    ),
-    Part.DRESS: PartRule(
-        body=UPPER_PARTS + LOWER_PARTS,
-        kept=(),
-    ),
-    Part.INNER: PartRule(
-        body=(Bone.TORSO,),
-        kept=(*LEG_LABELS, Label.DRESS, Label.COAT, Label.SKIRT, Label.PANTS, Label.JUMPSUITS),
-    ),
-    Part.OUTER: PartRule(
-        body=UPPER_PARTS,
-        kept=(*LEG_LABELS, Label.DRESS, Label.PANTS, Label.SKIRT, Label.UPPER_CLOTHES, Label.JUMPSUITS),
-    ),
+_ARMS, _LEGS = (Label.LEFT_ARM, Label.RIGHT_ARM), (Label.LEFT_LEG, Label.RIGHT_LEG)
+KEPT: dict[Part, tuple[Label, ...]] = {
+    Part.UPPER: (*_LEGS, Label.SKIRT, Label.PANTS),
+    Part.LOWER: (*_ARMS, Label.FACE, Label.TORSO_SKIN, Label.UPPER_CLOTHES, Label.COAT),
+    Part.DRESS: (),
+    Part.INNER: (*_LEGS, Label.DRESS, Label.COAT, Label.SKIRT, Label.PANTS, Label.JUMPSUITS),
+    Part.OUTER: (*_LEGS, Label.DRESS, Label.PANTS, Label.SKIRT, Label.UPPER_CLOTHES, Label.JUMPSUITS),
 }
-"""CatVTON's AutoMasker, by part (facts of its public code; its DensePose parts are bones here)."""
-
-
-FIGURE = 4.5
-"""Height of a person over the length of the torso, generously. AutoMasker's kernels grow with the frame, which a
-person fills in its data; where one fills less, they grow with the person."""
+"""Body and other garments that are kept with a part, as AutoMasker does."""
 
 
 class AgnosticMask(Stage):
     """Marks the pixels that a try-on model repaints for the pair's part.
 
-    Follows CatVTON's AutoMasker and CatV2TON's smoothing over time. Three things differ: the body is taken from the
-    pose instead of DensePose; by default pieces are widened by `reach` and not to their convex hulls, which for
-    legs apart or arms spread are more than twice the garment; and kernels grow with the person, not the frame.
+    `ours` follows CatVTON's AutoMasker and CatV2TON's smoothing over time, and differs in this: the body is taken
+    from DensePose where a stage gives it, else from the pose; the garment from its track where one is given, and
+    from parsing; other people are left as they are; whatever the smoothing does, the garment is covered, and hands,
+    face and hair are spared, hair but for a rim; by default pieces are widened by `reach` and
+    not to their convex hulls, which for legs apart or arms spread are more than twice the garment; and kernels grow
+    with the person, not the frame.
+
+    `catvton` is AutoMasker itself, frame by frame, bit for bit; `catv2ton` is the same under CatV2TON's
+    low-resolution option and smoothing. Both need `densepose`, and take `parsing` for both of their label maps.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("parsing", "pose", "hands")
+    uses: ClassVar[tuple[str, ...]] = ("person", "densepose", "garment_track")
     gives: ClassVar[tuple[str, ...]] = ("agnostic_mask",)
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
+    method: Literal["ours", "catvton", "catv2ton"] = Field(
+        default="ours", description="Whose masks: these, CatVTON's, or CatV2TON's. The other fields are of `ours`."
+    )
     hull: bool = Field(
         default=False,
         description="Whether each piece of the mask is widened to its convex hull, as AutoMasker does.",
     )
     reach: float = Field(
-        default=0.007, ge=0, le=0.2, description="Room around garment and body, over the person's height."
+        default=0.005, ge=0, le=0.2, description="Room around garment and body, over the person's height."
+    )
+    room: float = Field(
+        default=0.25,
+        ge=0,
+        description="With others in the picture, how far from the body clothes are the presenter's, over the torso's "
+        "length.",
     )
     smoothing: float = Field(
         default=0.018,
@@ -103,80 +76,101 @@ class AgnosticMask(Stage):
     hands: HandRegion = Field(default_factory=HandRegion, description="How hands are marked off.")
 
     def process(self, clip: Clip) -> None:
-        """Give `agnostic_mask`, (T, H, W) bool, true = repaint."""
-        parsing, rule = clip.artifacts["parsing"], RULES[clip.pair.part]
-        body = fitting_skeleton(clip.artifacts["pose"], parsing, nobody=(Label.BACKGROUND, *ACCESSORIES))
-        extent = max(parsing.shape[1:])
-        if body is not None:
-            extent = min(extent, round(FIGURE * float(np.median(body.torso))))
-        side, half_window = odd(int(self.smoothing * extent)), int(self.smoothing_seconds * float(clip.span.fps) / 2)
-        # Nothing is painted far from the person: what lies there is not looked at.
-        margin = round(self.reach * extent) + extent // 25 + extent // 250 + 2
-        mask, all_kept = np.zeros(parsing.shape, bool), []
-        for frame, labels in enumerate(parsing):
-            kept = labels == Label.FACE
-            kept |= self.hands.mask(clip.artifacts["hands"], body, labels, frame, extent=extent)
-            near = surroundings(labels, margin=margin)
-            if near is not None:
-                inside = (
-                    None if body is None else body_region(body, frame, rule.body, labels.shape, extent=extent)[near]
-                )
-                garment = among(labels[near], GARMENT_LABELS[clip.pair.part])
-                mask[frame][near] = self._frame(labels[near], garment, kept[near], rule, inside, extent)
-            all_kept.append(np.packbits(kept, axis=1))  # a long clip's masks are large
-        mask = smooth_mask(mask, side=side, half_window=half_window)
-        for frame, labels in enumerate(parsing):
-            mask[frame] |= among(labels, GARMENT_LABELS[clip.pair.part])
-            mask[frame] &= ~np.unpackbits(all_kept[frame], axis=1, count=labels.shape[1]).view(np.bool_)
-        clip.artifacts["agnostic_mask"] = mask
+        """Give `agnostic_mask`, (T, H, W) bool, true = repaint.
 
-    def _frame(
-        self,
-        labels: NDArray[np.uint8],
-        garment: Mask,
-        protected: Mask,
-        rule: PartRule,
-        body: Mask | None,
-        extent: int,
-    ) -> Mask:
-        """AutoMasker's steps on one frame."""
-        fine, broad = odd(extent // 250), odd(extent // 25)  # px, of AutoMasker's kernels
-        weak = protected | among(labels, (Label.HAIR, *ACCESSORIES, *rule.kept))
-        area = ~weak if body is None else ~weak | body
-        area &= labels != Label.BACKGROUND
+        Raises:
+            StageError: `method` needs `densepose`, and no stage gave it.
+
+        """
+        clip.artifacts["agnostic_mask"] = self._ours(clip) if self.method == "ours" else self._automasker(clip)
+
+    def _automasker(self, clip: Clip) -> Mask:
+        densepose, parsing = clip.artifacts.get("densepose"), clip.artifacts["parsing"]
+        if densepose is None:
+            raise StageError(
+                f"method {self.method!r} needs the artifact densepose, which no stage before it gives",
+                where=f"{self.name}, {clip.key}",
+                remedy="Put a DensePose stage before it, or set `method: ours`",
+            )
+        video = self.method == "catv2ton"
+        mask = np.empty(parsing.shape, bool)
+        for frame, labels in enumerate(parsing):
+            lip, atr = as_lip(labels), as_atr(labels)
+            mask[frame] = automask(densepose[frame], lip, atr, clip.pair.part, protect_again=video)
+        return catv2ton_smooth(mask) if video else mask
+
+    def _ours(self, clip: Clip) -> Mask:
+        wearer = Wearer.of(clip, room=self.room)
+        mask, sure = np.zeros(clip.artifacts["parsing"].shape, bool), []
+        for frame in range(len(mask)):
+            labels, strangers = wearer.labels(frame)
+            garment = wearer.garment(labels, frame)
+            protected = self._protected(wearer, labels, frame)
+            if strangers is not None:
+                protected |= strangers
+            self._paint(mask[frame], wearer, labels, garment, protected, frame)
+            # A long clip's masks are large.
+            sure.append((np.packbits(garment, axis=1), np.packbits(protected, axis=1)))
+        frames = 2 * int(self.smoothing_seconds * float(clip.span.fps) / 2) + 1
+        mask = smooth_mask(mask, side=odd(int(self.smoothing * wearer.extent)), frames=frames)
+        for painted, packed in zip(mask, sure, strict=True):
+            garment, protected = (np.unpackbits(bits, axis=1, count=mask.shape[2]).view(np.bool_) for bits in packed)
+            painted |= garment
+            painted &= ~protected
+        return mask
+
+    def _protected(self, wearer: Wearer, labels: UInt8, frame: int) -> Mask:
+        """(H, W) bool: what is never painted. Hair has a rim that may be: the old garment shows through it."""
+        import cv2
+
+        hair = cv2.erode(among(labels, (Label.HAIR,)).view(np.uint8), _disc(2 * self._reach(wearer) + 1))
+        return hair.view(np.bool_) | among(labels, (Label.FACE,)) | wearer.limbs(labels, frame, self.hands)
+
+    def _paint(self, mask: Mask, wearer: Wearer, labels: UInt8, garment: Mask, protected: Mask, frame: int) -> None:
+        """AutoMasker's steps on one frame, in the surroundings of the presenter: nothing is painted far from there."""
+        body, densepose = wearer.repainted_body(frame), wearer.densepose(frame)
+        seen = (labels > 0) | garment
+        if densepose is not None:
+            seen |= densepose > 0
+        broad = odd(wearer.extent // 25)  # px, of AutoMasker's larger kernel
+        near = _surroundings(seen, margin=self._reach(wearer) + broad + wearer.fine + 1)
+        if near is None:
+            return
+        labels, garment, protected = labels[near], garment[near], protected[near]
+        kept = protected | (among(labels, (Label.HAIR, *ACCESSORIES, *KEPT[wearer.clip.pair.part])) & ~garment)
+        area = (~kept | body[near]) & seen[near]
         area = hulls(area) if self.hull else area
-        area = _dilate(area, 2 * round(self.reach * extent) + 1) & ~weak
+        area = _dilated(area, 2 * self._reach(wearer) + 1) & ~kept
         area = ((_blurred(area, broad) >= 25) | garment) & ~protected
-        area = _dilate(area, fine)
-        return (area | garment) & ~protected
+        mask[near] = (_dilated(area, wearer.fine) | garment) & ~protected
+
+    def _reach(self, wearer: Wearer) -> int:
+        return round(self.reach * wearer.extent)
 
 
-def among(labels: NDArray[np.uint8], wanted: Sequence[Label]) -> Mask:
-    """(H, W) bool: pixels whose label is one of `wanted`. `np.isin`, many times as fast."""
+def _surroundings(seen: Mask, *, margin: int) -> tuple[slice, slice] | None:
+    """Rows and columns of what is true in (H, W), and `margin` px around; None if nothing is."""
     import cv2
 
-    table = np.zeros(256, np.uint8)
-    table[list(wanted)] = 1
-    return np.asarray(cv2.LUT(labels, table), np.uint8).view(np.bool_)
-
-
-def surroundings(labels: NDArray[np.uint8], *, margin: int) -> tuple[slice, slice] | None:
-    """Rows and columns of what is not background in (H, W), and `margin` px around; None if all is."""
-    import cv2
-
-    x, y, width, height = cv2.boundingRect(labels)  # background is 0
+    x, y, width, height = cv2.boundingRect(seen.view(np.uint8))
     if not width:
         return None
     return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
 
 
-def _dilate(mask: Mask, side: int) -> Mask:
+def _disc(side: int) -> UInt8:
     import cv2
 
-    return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) > 0
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 
 
-def _blurred(mask: Mask, side: int) -> NDArray[np.uint8]:
+def _dilated(mask: Mask, side: int) -> Mask:
+    import cv2
+
+    return cv2.dilate(mask.view(np.uint8), _disc(side)).view(np.bool_)
+
+
+def _blurred(mask: Mask, side: int) -> UInt8:
     """`mask` as 0 and 255 under OpenCV's Gaussian of `side` px, computed at half the size: it has no detail to lose."""
     import cv2
 
@@ -187,65 +181,3 @@ def _blurred(mask: Mask, side: int) -> NDArray[np.uint8]:
     sigma = 0.3 * ((side - 1) / 2 - 1) + 0.8
     half = cv2.GaussianBlur(half, (odd(side // 2), odd(side // 2)), sigma / 2)
     return np.asarray(cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def odd(value: int) -> int:
-    """The next odd number from `value` on."""
-    return value + 1 - value % 2
-
-
-def body_region(body: Skeleton, frame: int, bones: tuple[Bone, ...], shape: tuple[int, ...], *, extent: int) -> Mask:
-    """(H, W) bool of `shape`: capsules about `bones`, the torso as the polygon of shoulders and hips."""
-    import cv2
-
-    canvas = np.zeros((-(-shape[0] // 4), -(-shape[1] // 4)), np.uint8)
-    small = (body.ends[frame] / 4).clip(-(2**14), 2**14)
-    for bone in bones:
-        if np.isnan(small[bone]).any():
-            continue
-        width = max(1, round(2 * float(body.half_width(bone)[frame]) / 4))
-        points = np.round(small[bone]).astype(np.int32)
-        if bone is Bone.TORSO:
-            corners = small[[Bone.L_UPPER_ARM, Bone.R_UPPER_ARM, Bone.R_THIGH, Bone.L_THIGH], 0]
-            if not np.isnan(corners).any():
-                cv2.fillConvexPoly(canvas, cv2.convexHull(np.round(corners).astype(np.int32)), 1)
-            continue
-        cv2.line(canvas, points[0].tolist(), points[1].tolist(), 1, width)
-    fine = odd(extent // 250)
-    wider = cv2.dilate(canvas, np.ones((fine, fine), np.uint8), iterations=2)
-    size = 4 * canvas.shape[1], 4 * canvas.shape[0]
-    return cv2.resize(wider, size, interpolation=cv2.INTER_NEAREST)[: shape[0], : shape[1]] > 0
-
-
-def hulls(mask: Mask) -> Mask:
-    """`mask` with each piece widened to its convex hull."""
-    import cv2
-
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_TC89_KCOS)
-    canvas = np.zeros(mask.shape, np.uint8)
-    for contour in contours:
-        cv2.fillConvexPoly(canvas, cv2.convexHull(contour), 1)
-    return canvas > 0
-
-
-def smooth_mask(mask: Mask, *, side: int, half_window: int) -> Mask:
-    """(T, H, W) bool: mean over a square of `side` px, then over `half_window` frames to each side, from a half on.
-
-    The first and last frames are repeated beyond the ends.
-    """
-    import cv2
-
-    def blurred(frame: int) -> NDArray[np.uint8]:
-        pixels = mask[min(max(frame, 0), len(mask) - 1)].view(np.uint8) * np.uint8(255)
-        return np.asarray(cv2.blur(pixels, (side, side)), np.uint8)
-
-    length = 2 * half_window + 1
-    window = deque(blurred(frame) for frame in range(-half_window, half_window))
-    total = np.sum(window, axis=0, dtype=np.uint32) if window else np.zeros(mask.shape[1:], np.uint32)
-    smooth = np.empty_like(mask)
-    for frame in range(len(mask)):
-        window.append(blurred(frame + half_window))
-        total += window[-1]
-        np.greater(total, 255 * length // 2, out=smooth[frame])
-        total -= window.popleft()
-    return smooth

@@ -125,7 +125,7 @@ def automask_steps(
     hands_feet = dilated(among(densepose, HANDS_AND_FEET), fine)
     strong = (hands_feet & marked(_LIMB)) | marked(_FACE)
     weak = strong | marked(_KEPT)
-    dense_quarter = dense_body(densepose, part, fine)
+    dense_quarter = dense_body(densepose, DENSE_PARTS[part], fine)
     area = (~weak & marked(_PERSON)) | enlarged(dense_quarter, densepose.shape)
     hull = hulls(area)
     trimmed = hull & ~weak
@@ -176,9 +176,9 @@ def _meanings(part: Part) -> tuple[UInt8, UInt8]:
     return lip, atr
 
 
-def dense_body(densepose: UInt8, part: Part, side: int) -> Mask:
-    """(ceil(H / 4), ceil(W / 4)) bool: the part's body in every fourth pixel of (H, W), dilated twice by `side`."""
-    return dilated(among(np.ascontiguousarray(densepose[::4, ::4]), DENSE_PARTS[part]), side, times=2)
+def dense_body(densepose: UInt8, parts: tuple[int, ...], side: int) -> Mask:
+    """(ceil(H / 4), ceil(W / 4)) bool: `parts` in every fourth pixel of (H, W), dilated twice by `side` px."""
+    return dilated(among(np.ascontiguousarray(densepose[::4, ::4]), parts), side, times=2)
 
 
 def enlarged(quarter: Mask, shape: tuple[int, ...]) -> Mask:

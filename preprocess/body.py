@@ -170,6 +170,28 @@ def nearest_bone(
     return NearestBone(bone=bone, along=along, distance=np.sqrt(best))
 
 
+def body_picture(body: Skeleton, frame: int, bones: Sequence[Bone], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(ceil(H / 4), ceil(W / 4)) bool for a picture of `shape` (H, W): bones as wide as limbs usually are.
+
+    The torso is the polygon of shoulders and hips.
+    """
+    import cv2
+
+    canvas = np.zeros((-(-shape[0] // 4), -(-shape[1] // 4)), np.uint8)
+    small = (body.ends[frame] / 4).clip(-(2**14), 2**14)
+    for bone in bones:
+        if np.isnan(small[bone]).any():
+            continue
+        if bone is Bone.TORSO:
+            corners = small[[Bone.L_UPPER_ARM, Bone.R_UPPER_ARM, Bone.R_THIGH, Bone.L_THIGH], 0]
+            if not np.isnan(corners).any():
+                cv2.fillConvexPoly(canvas, cv2.convexHull(np.round(corners).astype(np.int32)), 1)
+            continue
+        start, end = np.round(small[bone]).astype(np.int32).tolist()
+        cv2.line(canvas, start, end, 1, max(1, round(2 * float(body.half_width(bone)[frame]) / 4)))
+    return canvas.view(np.bool_)
+
+
 @dataclass(frozen=True, eq=False)
 class BodyMap:
     """Nearest bone of each pixel: of head, torso and legs (`trunk`), of the `arms`, and of `all`."""

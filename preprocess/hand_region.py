@@ -14,8 +14,11 @@ from schemas.conditions import Hands, Label
 FINGERS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
 PALM = (0, 1, 5, 9, 13, 17)
 _WRIST, _MIDDLE_KNUCKLE, _INDEX_KNUCKLE, _LITTLE_KNUCKLE = 0, 9, 5, 17
+SKIN_LABELS = (
+    Label.FACE, Label.LEFT_ARM, Label.RIGHT_ARM, Label.LEFT_LEG, Label.RIGHT_LEG, Label.TORSO_SKIN, Label.GLOVE,
+)  # fmt: skip
 SKIN = np.zeros(256, np.uint8)
-SKIN[[Label.FACE, Label.LEFT_ARM, Label.RIGHT_ARM, Label.LEFT_LEG, Label.RIGHT_LEG, Label.TORSO_SKIN, Label.GLOVE]] = 1
+SKIN[list(SKIN_LABELS)] = 1
 
 
 class HandRegion(BaseModel):
