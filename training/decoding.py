@@ -88,7 +88,14 @@ class SampleDecoder:
         if "pose" in self.pictures:
             sample["pose"] = _channels_first(_pose_pictures(stored.per_frame("pose", total), fit, length))
         if "hands" in self.pictures:
-            sample["hands"] = _channels_first(_hand_pictures(stored.per_frame("hands", total), fit, length))
+            hands: Hands = stored.per_frame("hands", total)
+            sample["hands_method"] = hands.method
+            if stored.has("hand_prior"):
+                shade = fit.pictures(stored.maps("hand_prior", (total, *fit.source))[:length])
+                sample["hands_from"], pictures = "mesh", draw.hand_colours(shade)
+            else:
+                sample["hands_from"], pictures = "joints", _hand_pictures(hands, fit, length)
+            sample["hands"] = _channels_first(pictures)
         if "densepose" in self.pictures:
             parts = fit.maps(stored.maps("densepose", (total, *fit.source))[:length])
             sample["densepose"] = _channels_first(draw.densepose_picture(parts))

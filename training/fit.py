@@ -34,7 +34,7 @@ class Fit:
         return cls(source, (height, width), inner, ((height - inner[0]) // 2, (width - inner[1]) // 2))
 
     def pictures(self, pictures: UInt8, *, fill: int = 0) -> UInt8:
-        """(N, H, W, 3) uint8 RGB resampled, by area when they shrink, the border filled with grey `fill`."""
+        """(N, H, W, 3) uint8 RGB or (N, H, W) grey resampled, by area when they shrink, the border grey `fill`."""
         smaller = self.inner[0] < self.source[0]
         return self._resized(pictures, cv2.INTER_AREA if smaller else cv2.INTER_CUBIC, fill)
 

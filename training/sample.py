@@ -16,6 +16,7 @@ from schemas.errors import ConfigError
 from schemas.tables import Meta
 
 Picture = Literal["agnostic", "pose", "hands", "densepose"]
+HandsFrom = Literal["mesh", "joints"]
 
 
 class Sample(TypedDict):
@@ -35,7 +36,12 @@ class Sample(TypedDict):
     pose: NotRequired[Tensor]
     """(T, 3, H, W) uint8: body, hands and face as DWPose draws them."""
     hands: NotRequired[Tensor]
-    """(T, 3, H, W) uint8: both hands as shaded solids on black."""
+    """(T, 3, H, W) uint8: both hands as shaded solids on black, the prior that does not depend on the garment."""
+    hands_from: NotRequired[HandsFrom]
+    """What `hands` shows: "mesh", the MANO meshes as rendered when the dataset was built, or "joints", drawn from
+    these in the same style where there are no meshes."""
+    hands_method: NotRequired[str]
+    """Which model found the hands of `hands`, e.g. "hamer" or "mediapipe"."""
     densepose: NotRequired[Tensor]
     """(T, 3, H, W) uint8: DensePose parts in VIRIDIS."""
     garment: Tensor
@@ -69,6 +75,8 @@ class Batch(TypedDict):
     """(B, T, 1, H, W) bool."""
     pose: NotRequired[Tensor]
     hands: NotRequired[Tensor]
+    hands_from: NotRequired[list[HandsFrom]]
+    hands_method: NotRequired[list[str]]
     densepose: NotRequired[Tensor]
     garment: Tensor
     """(B, 3, h, w) uint8."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from media.reader import Backend, open_reader
@@ -35,6 +36,10 @@ class StoredSample:
         kind = artifact(name)
         return self._decoded(kind.member, kind.decode)
 
+    def has(self, name: str) -> bool:
+        """Whether the sample holds artifact `name`; not every sample holds every one."""
+        return artifact(name).member in self.members
+
     def meta(self) -> Meta:
         """`KEY.meta.json`. Raises `DatasetError` if missing, damaged, or of another schema version."""
         meta: Meta = self._decoded(META_MEMBER, Meta.model_validate_json)
@@ -59,10 +64,12 @@ class StoredSample:
         return self._decoded(artifact("video").member, decode)
 
     def maps(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Per-pixel artifact `name`. Raises `DatasetError` if missing, damaged, or not of `shape`."""
+        """Per-pixel artifact `name`, bool or uint8. Raises `DatasetError` if missing, damaged, or not of `shape`."""
         maps = self.artifact(name)
         if maps.shape != shape:
             raise self.error(f"{name} has shape {maps.shape}, the video {shape}")
+        if maps.dtype not in (np.bool_, np.uint8):
+            raise self.error(f"{name} has dtype {maps.dtype}, not bool or uint8")
         return maps
 
     def per_frame(self, name: str, total: int) -> Any:

@@ -244,7 +244,7 @@ def test_only_asked_for_pictures_are_made(tmp_path):
     sample = one(tmp_path, artifacts(), pictures=("pose",))
 
     assert "pose" in sample
-    assert not {"agnostic_video", "hands", "densepose"} & set(sample)
+    assert not {"agnostic_video", "hands", "hands_from", "hands_method", "densepose"} & set(sample)
 
 
 def test_densepose_where_the_dataset_has_it(tmp_path):
@@ -254,6 +254,58 @@ def test_densepose_where_the_dataset_has_it(tmp_path):
 
     assert sample["densepose"][0, :, 0, 0].tolist() == [68, 1, 84]
     assert sample["densepose"][0, :, 63, 0].tolist() == [253, 231, 37]
+
+
+def with_hand_prior(**options) -> dict:
+    """A sample whose hands' meshes were rendered: a hand where the agnostic mask is."""
+    values = artifacts(**options)
+    return {**values, "hand_prior": np.where(values["agnostic_mask"], 200, 0).astype(np.uint8)}
+
+
+def test_hands_are_the_stored_mesh_where_there_is_one(tmp_path):
+    sample = one(tmp_path, with_hand_prior())
+
+    assert (sample["hands_from"], sample["hands_method"]) == ("mesh", "test")
+    hand = sample["mask"][:, 0]
+    assert (sample["hands"].permute(0, 2, 3, 1)[hand] == torch.tensor([130, 148, 172])).all()  # 200 · HaMeR's colour
+    assert not sample["hands"].permute(0, 2, 3, 1)[~hand].any()
+
+
+def test_hands_are_drawn_from_joints_where_there_is_no_mesh(tmp_path):
+    sample = one(tmp_path, artifacts())
+
+    assert (sample["hands_from"], sample["hands_method"]) == ("joints", "test")
+    assert sample["hands"].flatten(1).any(dim=1).all()
+
+
+@pytest.mark.parametrize("size", [(32, 24), (100, 48), (128, 96)])
+def test_the_stored_mesh_is_resized_and_cut_with_the_video(tmp_path, size):
+    sample = one(tmp_path, with_hand_prior(), size=size, frames=3)
+
+    assert sample["hands"].shape == (3, 3, *size)
+    drawn = sample["hands"].amax(dim=1) > 86  # more than half of the hand's blue
+    assert (drawn != sample["mask"][:, 0]).float().mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    "shade",
+    [np.zeros((4, 64, 48), np.uint8), np.zeros((6, 64, 40), np.uint8), np.zeros((6, 64, 48), np.float32)],
+    ids=["frames", "width", "dtype"],
+)
+def test_a_mesh_that_does_not_fit_the_video_is_refused(tmp_path, shade):
+    with pytest.raises(DatasetError, match="hand_prior has"):
+        one(tmp_path, {**artifacts(), "hand_prior": shade})
+
+
+def test_batches_of_both_kinds_of_hands_say_which(tmp_path):
+    builder = DatasetBuilder(tmp_path)
+    kinds = (("a-00000000", artifacts()), ("b-00000000", with_hand_prior()))
+    builder.shard({key: members(values, key=key) for key, values in kinds})
+    builder.index()
+    batch = collate(list(InteractDataset(tmp_path)))
+
+    assert batch["hands_from"] == ["joints", "mesh"]
+    assert batch["hands"].shape == (2, 6, 3, 64, 48)
 
 
 @pytest.mark.parametrize("backend", ["decord", "torchcodec"])
