@@ -117,10 +117,10 @@ def automask_steps(
             raise ArtifactError(f"{name} holds {int(labels.max())}", allowed=f"0..{count - 1}")
     fine, broad = odd(max(densepose.shape) // 250), odd(max(densepose.shape) // 25)  # px
     lip_meaning, atr_meaning = _meanings(part)
-    meaning = cv2.bitwise_or(cv2.LUT(lip, lip_meaning), cv2.LUT(atr, atr_meaning))
+    meaning = np.asarray(cv2.bitwise_or(cv2.LUT(lip, lip_meaning), cv2.LUT(atr, atr_meaning)), np.uint8)
 
     def marked(bits: int) -> Mask:
-        return np.asarray(meaning & np.uint8(bits)) > 0
+        return (meaning & np.uint8(bits)) > 0
 
     hands_feet = dilated(among(densepose, HANDS_AND_FEET), fine)
     strong = (hands_feet & marked(_LIMB)) | marked(_FACE)
