@@ -57,7 +57,8 @@ class PoseEstimator:
 
 def normalised(pixels: NDArray[np.uint8]) -> Float32:
     """(3, 384, 288) float32 that the network is fed for (384, 288, 3) uint8 RGB: BGR under RGB's mean and deviation."""
-    return cv2.LUT(np.ascontiguousarray(pixels[..., ::-1]), _NORMALISED[None]).transpose(2, 0, 1)
+    fed = cv2.LUT(np.ascontiguousarray(pixels[..., ::-1]), _NORMALISED[None])
+    return np.asarray(fed, np.float32).transpose(2, 0, 1)
 
 
 def _window(seen: _Seen) -> Float32:

@@ -17,7 +17,8 @@ from schemas.errors import ConfigError, MissingExtraError, WeightsError
 
 Device = Literal["auto", "cpu", "cuda"]
 Float32 = NDArray[np.float32]
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _AT_ONCE = 4
 """Most pictures that a CPU works on at a time: each takes memory of its own, several hundred MB in a large network."""

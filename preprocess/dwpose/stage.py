@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 from pydantic import Field, PrivateAttr
 
 import weights
@@ -105,7 +106,7 @@ class DWPose(Stage):
         """Estimate poses where they are missing."""
         wanted = [(one, frame) for one in all_followed for frame in one.stale()]
         if wanted:
-            boxes = [one.boxes[frame] for one, frame in wanted]
+            boxes = np.stack([one.boxes[frame] for one, frame in wanted])
             points = self._estimator([one.images[frame] for one, frame in wanted], boxes)
             for (one, frame), (keypoints, scores) in zip(wanted, points, strict=True):
                 one.estimated(frame, keypoints, scores)

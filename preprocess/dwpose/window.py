@@ -37,12 +37,13 @@ def window_pixels(
     steps = (1 << _STEP_BITS) - 1
     whole = np.stack([x >> _STEP_BITS, y >> _STEP_BITS], axis=2).clip(_REACH.min, _REACH.max).astype(np.int16)
     part = ((y & steps) << _STEP_BITS | x & steps).astype(np.uint16)
-    return cv2.remap(image, whole, part, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    pixels = cv2.remap(image, whole, part, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(pixels, np.uint8)
 
 
 def _places(centre: NDArray[np.float64], size: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Where each pixel of the window lies in the picture: x and y, (384, 288) each, in 1/32 px."""
-    middle, top = np.float32(centre), np.float32(centre - (0, size[0] / 2))
+    middle, top = centre.astype(np.float32), (centre - (0, size[0] / 2)).astype(np.float32)
     corner = top - (middle - top)[::-1]
     onto = np.array([(WIDTH, HEIGHT), (WIDTH, HEIGHT - WIDTH), (0, HEIGHT - WIDTH)], np.float32) / 2
     back = cv2.invertAffineTransform(cv2.getAffineTransform(np.stack([middle, top, corner]), onto))

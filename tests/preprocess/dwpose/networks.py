@@ -16,17 +16,22 @@ BOX = (192.0, 256.0)
 """Width and height of every detection, px of the detector's input."""
 
 
-def detector_file(path: Path, *, batch: int | str = "N", side: int = 640, columns: int = 85, kind: int = FLOAT) -> Path:
-    """YOLOX's form: a person of `BOX` wherever a cell of the coarsest grid is green, as sure as it is green."""
+def detector_file(
+    path: Path, *, batch: int | str = "N", side: int = 640, columns: int = 85, kind: int = FLOAT, layers: int = 0
+) -> Path:
+    """YOLOX's form: a person of `BOX` wherever a cell of the coarsest grid is green, as sure as it is green.
+
+    `layers` of convolution that change nothing make it cost as much as a real one.
+    """
     green = np.zeros((columns, 3, 1, 1), np.float32)
     green[4, 1], green[4, 0], green[4, 2] = 1 / 255, -1 / 255, -1 / 255
-    nodes, parts = [], []
+    (source, nodes, parts) = _costing("images", layers)
     for stride in (8, 16, 32):
         bias = np.zeros(columns, np.float32)
         bias[:6] = 0.5, 0.5, *np.log(np.array(BOX) / stride), 0 if stride == 32 else -9, 1
         pooled, answer, flat, rows = (f"{name}{stride}" for name in ("pooled", "answer", "flat", "rows"))
         nodes += [
-            node("AveragePool", ["images"], pooled, kernel_shape=[stride] * 2, strides=[stride] * 2),
+            node("AveragePool", [source], pooled, kernel_shape=[stride] * 2, strides=[stride] * 2),
             node("Conv", [pooled, "green", f"bias{stride}"], answer),
             node("Reshape", [answer, "columns"], flat),
             node("Transpose", [flat], rows, perm=[0, 2, 1]),
@@ -40,11 +45,18 @@ def detector_file(path: Path, *, batch: int | str = "N", side: int = 640, column
 
 
 def estimator_file(
-    path: Path, *, batch: int | str = "N", points: int = 133, input_name: str = "input", gain: float = 1.0
+    path: Path,
+    *,
+    batch: int | str = "N",
+    points: int = 133,
+    input_name: str = "input",
+    gain: float = 1.0,
+    layers: int = 0,
 ) -> Path:
     """The pose network's form: every point lies on the greenest row and column, as sure as they are green."""
-    nodes = [node("Conv", [input_name, "green"], "seen")]
-    for axis, other, bins in (("x", 2, 576), ("y", 3, 768)):
+    source, nodes, parts = _costing(input_name, layers)
+    nodes.append(node("Conv", [source, "green"], "seen"))
+    for axis, other in (("x", 2), ("y", 3)):
         nodes += [
             node("ReduceMean", ["seen"], f"mean_{axis}", axes=[other], keepdims=0),
             node("Expand", [f"mean_{axis}", f"points_{axis}"], f"all_{axis}"),
@@ -60,9 +72,29 @@ def estimator_file(
         *((f"twice_{axis}", np.array([1, 1, 1, 2])) for axis in "xy"),
         ("shape_x", np.array([first, points, 576])),
         ("shape_y", np.array([first, points, 768])),
+        *parts,
     ]
     outputs = [("simcc_x", FLOAT, (batch, points, 576)), ("simcc_y", FLOAT, (batch, points, 768))]
     return save(path, nodes, constants, [(input_name, FLOAT, (batch, 3, 384, 288))], outputs)
+
+
+def _costing(source: str, layers: int) -> tuple[str, list[bytes], list[tuple[str, np.ndarray]]]:
+    """Name of a tensor that equals `source`; nodes and constants that take their time over it.
+
+    Each layer is a convolution of 256 channels by 3×3 at an eighth of the size, all of zeros.
+    """
+    if not layers:
+        return source, [], []
+    nodes = [
+        node("AveragePool", [source], "small", kernel_shape=[8, 8], strides=[8, 8]),
+        node("Conv", ["small", "widen"], "layer0"),
+        *(node("Conv", [f"layer{i}", "zeros"], f"layer{i + 1}", pads=[1] * 4) for i in range(layers)),
+        node("GlobalAveragePool", [f"layer{layers}"], "mean"),
+        node("Conv", ["mean", "narrow"], "nothing"),
+        node("Add", [source, "nothing"], "same"),
+    ]
+    shapes = {"widen": (256, 3, 1, 1), "zeros": (256, 256, 3, 3), "narrow": (1, 256, 1, 1)}
+    return "same", nodes, [(name, np.zeros(shape, np.float32)) for name, shape in shapes.items()]
 
 
 def save(

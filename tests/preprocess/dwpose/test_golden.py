@@ -44,7 +44,7 @@ def test_boxes(case) -> None:
 
 
 def test_people_and_their_scores_are_those_of_the_first_class(case) -> None:
-    image, golden = case
+    _, golden = case
     raw = np.zeros((8400, 85), np.float32)
     raw[::16] = golden["det_raw_sub16"]
     boxes, scores = people(raw, ratio=float(golden["det_ratio"]), least_score=0.1)

@@ -82,7 +82,7 @@ def test_cuda_is_refused_where_there_is_none(tmp_path: Path) -> None:
 def test_fixed_and_open_batches_answer_alike(tmp_path: Path, batch: int | str) -> None:
     random = np.random.default_rng(3)
     images = list(random.integers(0, 256, (7, 96, 64, 3), np.uint8))
-    boxes = random.uniform(0, 32, (7, 4)) + (0, 0, 30, 50)
+    boxes = random.uniform((0, 0, 32, 50), (30, 40, 64, 96), (7, 4))
     one_by_one = PoseEstimator(estimator_file(tmp_path / "one.onnx", batch=1), device="cpu")
     other = PoseEstimator(estimator_file(tmp_path / "other.onnx", batch=batch), device="cpu")
     for (points, scores), (same_points, same_scores) in zip(
