@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from preprocess.checkpoints import load_strictly
 from preprocess.hamer.network import HamerNetwork, Sizes
@@ -44,6 +44,7 @@ class DecoderConfig(_Part):
     heads: int = Field(8, gt=0)
     dim_head: int = Field(64, gt=0)
     mlp_dim: int = Field(1024, gt=0)
+    context_dim: int | None = Field(None, gt=0)
     norm: Literal["layer"] = "layer"
 
 
@@ -63,6 +64,16 @@ class NetworkConfig(_Part):
     IMAGE_SIZE: Literal[256] = 256
     BACKBONE: BackboneConfig
     MANO_HEAD: HeadConfig = HeadConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> NetworkConfig:
+        dim, heads = self.BACKBONE.EMBED_DIM, self.BACKBONE.NUM_HEADS
+        context = self.MANO_HEAD.TRANSFORMER_DECODER.context_dim
+        if context not in (None, dim):
+            raise ValueError(f"TRANSFORMER_DECODER.context_dim is {context}, the backbone's width {dim}")
+        if dim % heads:
+            raise ValueError(f"the backbone's width {dim} is no multiple of its {heads} heads")
+        return self
 
 
 class ExtraConfig(_Part):
@@ -153,10 +164,10 @@ def read_state_dict(checkpoint: Path) -> dict[str, torch.Tensor]:
 class _Inert(dict[Any, Any]):
     """Stands for whatever is pickled beside the tensors: takes all that unpickling does to it, and does nothing."""
 
-    def __init__(self, *_: object, **__: object) -> None:
+    def __init__(self, *_: object) -> None:
         super().__init__()
 
-    def __call__(self, *_: object, **__: object) -> _Inert:
+    def __call__(self, *_: object) -> _Inert:
         return self
 
     def __setstate__(self, _: object) -> None:
@@ -165,7 +176,7 @@ class _Inert(dict[Any, Any]):
     def __setitem__(self, _: object, __: object) -> None:
         pass
 
-    append = extend = add = update = __setstate__
+    append = extend = add = __setstate__
     __hash__ = object.__hash__  # type: ignore[assignment]
 
 

@@ -1,23 +1,17 @@
-"""Where HaMeR looks for each hand, and the crops that its network sees.
-
-HaMeR (Pavlakos et al., CVPR 2024), demo and `ViTDetDataset`. Shape legend: T frames, H×W the picture.
-"""
+"""The crops that HaMeR's network sees (Pavlakos et al., CVPR 2024). Shape legend: H×W the picture."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.body import HAND_START
-from schemas.conditions import HAND_POINTS, Bool, Float32, Pose, UInt8
+from schemas.conditions import Float32, UInt8
 
 CROP = 256
 """Side of a crop, px."""
-SURE = 0.5
-"""Confidence above which HaMeR trusts a keypoint of a hand."""
-_LEAST_POINTS = 4
 _ROOM = np.float32(2)  # the crop is so many times the hand's box
 _ASPECT = (192, 256)  # width and height of what the network looks at
 _BLUR_FROM = 1.1  # half the px of the picture to a px of the crop; beyond, the picture is blurred first
@@ -34,30 +28,12 @@ class Square:
     size: float
 
 
-def hand_boxes(pose: Pose, *, sure: float = SURE) -> tuple[Float32, Float32]:
-    """Boxes of both hands: the extent of the keypoints surer than `sure`, if they are more than three.
-
-    Returns:
-        (T, 2, 4) float32, x0 y0 x1 y1 in px, left hand first, zeros where there is none; and (T, 2) float32, the
-        mean confidence of the keypoints inside, in 0..1.
-
-    """
-    rows = np.stack([np.arange(start, start + HAND_POINTS) for start in HAND_START])
-    points, scores = pose.keypoints[:, rows], pose.scores[:, rows].astype(np.float32)
-    valid = scores > sure
-    found = valid.sum(2) >= _LEAST_POINTS
-    low = np.where(valid[..., None], points, np.inf).min(2)
-    high = np.where(valid[..., None], points, -np.inf).max(2)
-    boxes = np.where(found[..., None], np.concatenate([low, high], axis=2), 0)
-    confidence = np.where(found, (scores * valid).sum(2) / np.maximum(valid.sum(2), 1), 0)
-    return boxes.astype(np.float32), confidence.clip(0, 1).astype(np.float32)
-
-
 def square_around(box: Float32) -> Square:
     """The square that HaMeR crops for a hand's box (4,) (x0 y0 x1 y1, px): twice the box, widened to 192:256."""
     box = np.asarray(box, np.float32)
     width, height = _ROOM * (box[2:] - box[:2])
-    return Square(center=(box[:2] + box[2:]) / 2, size=float(max(height, width * _ASPECT[1] / _ASPECT[0])))
+    center = ((box[:2] + box[2:]) / 2).astype(np.float32)
+    return Square(center=center, size=float(max(height, width * _ASPECT[1] / _ASPECT[0])))
 
 
 def crop_hand(image: UInt8, square: Square, *, right: bool) -> Float32:
@@ -73,23 +49,25 @@ def crop_hand(image: UInt8, square: Square, *, right: bool) -> Float32:
         right: whether it is a right hand.
 
     """
-    import cv2
-
     width = image.shape[1]
     x, y = square.center if right else (width - square.center[0] - 1, square.center[1])
-    image = image if right else image[:, ::-1]
-    columns, rows = _positions(x, y, square.size)
-    shown = tuple(_within(at, limit) for at, limit in ((rows, image.shape[0]), (columns, width)))
+    pixels = _resampled(image if right else image[:, ::-1], float(x), float(y), square.size)
+    return np.ascontiguousarray(((pixels.astype(np.float32) - _MEAN) / _STD).transpose(2, 0, 1), np.float32)
+
+
+def _resampled(image: UInt8, x: float, y: float, size: float) -> NDArray[Any]:
+    """(256, 256, 3) of the square of side `size` around (x, y): uint8, or float64 where it was blurred."""
+    import cv2
+
+    columns, rows = _positions(x, y, size)
+    shown = tuple(_within(at, limit) for at, limit in ((rows, image.shape[0]), (columns, image.shape[1])))
     if any(side.start >= side.stop for side in shown):
-        pixels = np.zeros((CROP, CROP, 3), np.uint8)
-    else:
-        part = _shown_part(image, shown, factor=square.size / CROP / 2)
-        steps = 1 << _FRACTION_BITS
-        whole = np.stack([columns // steps - shown[1].start, rows // steps - shown[0].start], axis=2).astype(np.int16)
-        fraction = (rows % steps * steps + columns % steps).astype(np.uint16)
-        pixels = cv2.remap(part, whole, fraction, cv2.INTER_LINEAR)  # the border is black
-    normalised = (pixels.astype(np.float32) - _MEAN) / _STD
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1), np.float32)
+        return np.zeros((CROP, CROP, 3), np.uint8)
+    part = _shown_part(image, shown, factor=size / CROP / 2)
+    steps = 1 << _FRACTION_BITS
+    whole = np.stack([columns // steps - shown[1].start, rows // steps - shown[0].start], axis=2).astype(np.int16)
+    fraction = (rows % steps * steps + columns % steps).astype(np.uint16)
+    return cv2.remap(part, whole, fraction, cv2.INTER_LINEAR)  # the border is black
 
 
 def _positions(x: float, y: float, size: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -133,11 +111,3 @@ def _shown_part(image: UInt8, shown: tuple[slice, ...], *, factor: float) -> NDA
         inside = slice(side.start - wide.start, side.stop - wide.start)
         part = part[inside] if axis == 0 else part[:, inside]
     return np.ascontiguousarray(part)
-
-
-def usable(boxes: Float32, *, height: int, width: int) -> Bool:
-    """Which of (..., 4) boxes have a size and touch the picture: (...) bool."""
-    extent = (boxes[..., 2:] - boxes[..., :2]).max(-1)
-    limit = np.array([width, height], np.float32)
-    inside = (boxes[..., 2:] >= 0).all(-1) & (boxes[..., :2] < limit).all(-1)
-    return (extent >= 1) & inside

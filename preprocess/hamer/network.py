@@ -157,7 +157,8 @@ class Decoder(nn.Module):
         """(N, S, D) to (N, E)."""
         query = context.new_zeros(len(context), 1, 1)  # HaMeR asks with the number 0
         token = self.to_token_embedding(query) + self.pos_embedding
-        for self_attention, cross_attention, feed_forward in self.transformer["layers"]:
+        for layer in self.transformer["layers"].children():
+            self_attention, cross_attention, feed_forward = layer.children()
             token = token + self_attention(token)
             token = token + cross_attention(token, context)
             token = token + feed_forward(token)
