@@ -127,8 +127,9 @@ def _scene(meshes: Sequence[Mesh]) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 
 def _vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(V, 3): the sum over the faces of a vertex, each by its area; not of unit length."""
+    """(V, 3) of unit length: the sum over the faces of a vertex, each by its area; zeros for a vertex of none."""
     first, second, third = (vertices[faces[:, corner]] for corner in range(3))
     across = np.repeat(np.cross(second - first, third - first), 3, axis=0)
     corners = faces.ravel()
-    return np.stack([np.bincount(corners, weights=axis, minlength=len(vertices)) for axis in across.T], axis=1)
+    sums = np.stack([np.bincount(corners, weights=axis, minlength=len(vertices)) for axis in across.T], axis=1)
+    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float64).tiny))

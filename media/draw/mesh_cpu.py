@@ -19,7 +19,7 @@ def render(vertices: Float64, normals: Float64, faces: Ints, *, height: int, wid
 
     Args:
         vertices: (V, 3) metres, all in front of the camera.
-        normals: (V, 3), of any length.
+        normals: (V, 3), of unit length.
         faces: (F, 3) rows of `vertices`.
         height: of the picture, px.
         width: of the picture, px.
