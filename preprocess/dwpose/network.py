@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocess.dwpose.open_batch import open_batch
 from schemas.errors import ConfigError, MissingExtraError, WeightsError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -22,6 +23,8 @@ Result = TypeVar("Result")
 
 _AT_ONCE = 4
 """Most pictures that a CPU works on at a time: each takes memory of its own, several hundred MB in a large network."""
+_ALIKE = 0.01
+"""Of the largest number, by which a network may answer otherwise to two pictures at once; GPUs round by the batch."""
 _CUDA = "CUDAExecutionProvider"
 
 
@@ -56,8 +59,8 @@ class Signature:
 class Network:
     """A network of a given `Signature`, on CPU or GPU.
 
-    A GPU takes `batch` pictures at a time, where the file leaves that open. A CPU gains nothing from batches: there
-    each thread works on a picture of its own.
+    A GPU takes `batch` pictures at a time. A file exported for one picture is opened to more, if its answers stay the
+    same; if not, it is given one at a time. A CPU gains nothing from batches: there threads work on a picture each.
 
     Args:
         file: ONNX.
@@ -76,13 +79,15 @@ class Network:
         self.signature = signature
         self._file = file
         self._threads = available_threads()
-        self._session = _session(file, device, threads=max(1, self._threads // _AT_ONCE))
-        declared = self._check_signature()
+        self._session = self._load(file, device)
+        fixed = self._check_signature()
         on_gpu = _CUDA in self._session.get_providers()
         if device == "cuda" and not on_gpu:
             raise ConfigError("onnxruntime cannot use the GPU (its log says why)", where=str(file), allowed="auto, cpu")
-        self._batch = declared or (batch if on_gpu else 1)
-        self._padded = declared is not None
+        if on_gpu and fixed == 1 and batch > 1 and (opened := self._opened(device)):
+            self._session, fixed = opened, None
+        self._fixed = fixed
+        self._batch = fixed or (batch if on_gpu else 1)
         self._at_once = 1 if on_gpu else min(self._threads, _AT_ONCE)
 
     def map(
@@ -117,11 +122,29 @@ class Network:
             while waiting:
                 yield from waiting.popleft().result()
 
+    def _load(self, network: Path | bytes, device: Device) -> Any:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError("onnxruntime", "conditions", purpose="DWPose") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = max(1, self._threads // _AT_ONCE)
+        options.log_severity_level = 3  # errors; below it are notes on the graph
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if device != "cpu" and _CUDA in onnxruntime.get_available_providers():
+            onnxruntime.preload_dlls()  # CUDA's libraries, where torch brought them
+            providers.insert(0, (_CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}))  # a search would be made for each N
+        try:
+            return onnxruntime.InferenceSession(network, options, providers=providers)
+        except Exception as error:  # onnxruntime raises classes of its own, some of them bare Exceptions
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise WeightsError(f"onnxruntime cannot load this file: {reason}", where=str(self._file)) from error
+
     def _run(self, pictures: Float32) -> Iterator[tuple[Float32, ...]]:
         """Outputs for (N, ...) pictures, one tuple for each."""
         count = len(pictures)
-        if self._padded and count < self._batch:
-            pictures = np.concatenate([pictures, np.zeros((self._batch - count, *pictures.shape[1:]), np.float32)])
+        if self._fixed and count < self._fixed:
+            pictures = np.concatenate([pictures, np.zeros((self._fixed - count, *pictures.shape[1:]), np.float32)])
         outputs = self._session.run(None, {self.signature.input.name: pictures})
         for tensor, output in zip(self.signature.outputs, outputs, strict=True):
             if output.shape != (len(pictures), *tensor.shape):
@@ -143,6 +166,22 @@ class Network:
         fixed = inputs[0].shape[0]
         return fixed if isinstance(fixed, int) else None
 
+    def _opened(self, device: Device) -> Any | None:
+        """The network open to any number of pictures; None if it then fails or answers otherwise."""
+        name, shape = self.signature.input.name, self.signature.input.shape
+        pictures = np.random.default_rng(0).uniform(0, 255, (2, *shape)).astype(np.float32)
+        try:
+            opened = self._load(open_batch(self._file.read_bytes()), device)
+            together = opened.run(None, {name: pictures})
+        except Exception:  # noqa: BLE001 - whatever does not fit more than one picture: the file is used as it is
+            return None
+        alone = [self._session.run(None, {name: picture[None]}) for picture in pictures]
+        same = (
+            one.shape == both.shape and np.abs(one - both).max() <= _ALIKE * np.abs(one).max()
+            for one, both in zip(map(np.concatenate, zip(*alone, strict=True)), together, strict=True)
+        )
+        return opened if all(same) else None
+
     def _unlike(self, what: str) -> WeightsError:
         return WeightsError(f"the network {what}", where=str(self._file), allowed=str(self.signature))
 
@@ -152,25 +191,6 @@ def available_threads() -> int:
     if (share := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
         return max(1, int(share))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _session(file: Path, device: Device, *, threads: int) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "conditions", purpose="DWPose") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors; below it are notes on the graph
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if device != "cpu" and _CUDA in onnxruntime.get_available_providers():
-        onnxruntime.preload_dlls()  # CUDA's libraries, where torch brought them
-        providers.insert(0, (_CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}))  # the search is made anew for each N
-    try:
-        return onnxruntime.InferenceSession(file, options, providers=providers)
-    except Exception as error:  # onnxruntime raises classes of its own, some of them bare Exceptions
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"onnxruntime cannot load this file: {reason}", where=str(file)) from error
 
 
 def _described(name: str, kind: str, shape: Sequence[int | str | None]) -> str:
