@@ -52,9 +52,20 @@ def estimator_file(
     input_name: str = "input",
     gain: float = 1.0,
     layers: int = 0,
+    mixing: bool = False,
 ) -> Path:
-    """The pose network's form: every point lies on the greenest row and column, as sure as they are green."""
+    """The pose network's form: every point lies on the greenest row and column, as sure as they are green.
+
+    `mixing` takes the mean over the batch for each of its pictures.
+    """
     source, nodes, parts = _costing(input_name, layers)
+    if mixing:
+        nodes += [
+            node("ReduceMean", [source], "common", axes=[0]),
+            node("Sub", [source, source], "none"),
+            node("Add", ["common", "none"], "mixed"),
+        ]
+        source = "mixed"
     nodes.append(node("Conv", [source, "green"], "seen"))
     for axis, other in (("x", 2), ("y", 3)):
         nodes += [

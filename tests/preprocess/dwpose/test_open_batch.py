@@ -13,7 +13,7 @@ from preprocess.dwpose import network
 from preprocess.dwpose.estimator import PoseEstimator
 from preprocess.dwpose.open_batch import open_batch
 from tests.clips import shared
-from tests.preprocess.dwpose.networks import detector_file, estimator_file, node, save
+from tests.preprocess.dwpose.networks import detector_file, estimator_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:Duplicate provider")  # of the CPU taken for a GPU
 
@@ -78,18 +78,7 @@ def test_gpu_takes_batches_of_either_kind_of_file(tmp_path: Path, gpu: list[int]
     np.testing.assert_allclose(together, alone)
 
 
-def test_gpu_takes_one_at_a_time_where_the_file_means_otherwise(tmp_path: Path, gpu: list[int]) -> None:
-    """Rows of all pictures are averaged: opened, it would mix them."""
-    nodes = [node("ReduceMean", ["input"], "mean", axes=[0, 1], keepdims=0)]
-    constants = []
-    for axis, size, reduced in (("x", 576, 0), ("y", 768, 1)):
-        nodes += [
-            node("ReduceMean", ["mean"], f"one_{axis}", axes=[reduced], keepdims=0),
-            node("Concat", [f"one_{axis}"] * 2, f"two_{axis}", axis=0),
-            node("Expand", [f"two_{axis}", f"shape_{axis}"], f"simcc_{axis}"),
-        ]
-        constants.append((f"shape_{axis}", np.array([1, 133, size])))
-    outputs = [("simcc_x", 1, (1, 133, 576)), ("simcc_y", 1, (1, 133, 768))]
-    file = save(tmp_path / "mixing.onnx", nodes, constants, [("input", 1, (1, 3, 384, 288))], outputs)
-    seven(PoseEstimator(file, batch=3))
+def test_gpu_takes_one_at_a_time_where_a_batch_would_be_mixed(tmp_path: Path, gpu: list[int]) -> None:
+    mixed = seven(PoseEstimator(estimator_file(tmp_path / "mixing.onnx", batch=1, mixing=True), batch=3))
     assert gpu == [1] * 7
+    np.testing.assert_allclose(mixed, seven(PoseEstimator(estimator_file(tmp_path / "pose.onnx", batch=1), batch=1)))
