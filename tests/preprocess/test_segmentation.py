@@ -17,6 +17,7 @@ from schemas.errors import WeightsError
 from schemas.manifest import Part
 from tests.preprocess import tiny_models as tiny
 from tests.preprocess import worn
+from tests.preprocess.tiny_models import one_thread  # noqa: F401
 
 torch = pytest.importorskip("torch")
 LIP = (
