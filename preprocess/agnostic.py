@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from preprocess.automasker import Mask, UInt8, among, as_atr, as_lip, automask, hulls, odd
+from preprocess.automasker import Mask, UInt8, among, as_atr, as_lip, automask, hulls, odd, surroundings
 from preprocess.hand_region import HandRegion
 from preprocess.mask_smoothing import catv2ton_smooth, smooth_mask
 from preprocess.wearer import ACCESSORIES, Wearer
@@ -123,8 +123,12 @@ class AgnosticMask(Stage):
         """(H, W) bool: what is never painted. Hair has a rim that may be: the old garment shows through it."""
         import cv2
 
-        hair = cv2.erode(among(labels, (Label.HAIR,)).view(np.uint8), _disc(2 * self._reach(wearer) + 1))
-        return hair.view(np.bool_) | among(labels, (Label.FACE,)) | wearer.limbs(labels, frame, self.hands)
+        protected = (labels == Label.FACE) | wearer.limbs(labels, frame, self.hands)
+        hair, side = labels == Label.HAIR, 2 * self._reach(wearer) + 1
+        near = surroundings(hair, margin=side)
+        if near is not None:
+            protected[near] |= cv2.erode(hair[near].view(np.uint8), _disc(side)).view(np.bool_)
+        return protected
 
     def _paint(self, mask: Mask, wearer: Wearer, labels: UInt8, garment: Mask, protected: Mask, frame: int) -> None:
         """AutoMasker's steps on one frame, in the surroundings of the presenter: nothing is painted far from there."""
@@ -133,7 +137,7 @@ class AgnosticMask(Stage):
         if densepose is not None:
             seen |= densepose > 0
         broad = odd(wearer.extent // 25)  # px, of AutoMasker's larger kernel
-        near = _surroundings(seen, margin=self._reach(wearer) + broad + wearer.fine + 1)
+        near = surroundings(seen, margin=self._reach(wearer) + broad + wearer.fine + 1)
         if near is None:
             return
         labels, garment, protected = labels[near], garment[near], protected[near]
@@ -146,16 +150,6 @@ class AgnosticMask(Stage):
 
     def _reach(self, wearer: Wearer) -> int:
         return round(self.reach * wearer.extent)
-
-
-def _surroundings(seen: Mask, *, margin: int) -> tuple[slice, slice] | None:
-    """Rows and columns of what is true in (H, W), and `margin` px around; None if nothing is."""
-    import cv2
-
-    x, y, width, height = cv2.boundingRect(seen.view(np.uint8))
-    if not width:
-        return None
-    return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
 
 
 def _disc(side: int) -> UInt8:

@@ -129,7 +129,7 @@ def automask_steps(
     area = (~weak & marked(_PERSON)) | enlarged(dense_quarter, densepose.shape)
     hull = hulls(area)
     trimmed = hull & ~weak
-    soft = cv2.GaussianBlur(trimmed.view(np.uint8) * np.uint8(255), (broad, broad), 0) >= 25
+    soft = _softened(trimmed, broad)
     garment = marked(_GARMENT)
     repainted = (soft | garment) & ~strong
     mask = dilated(repainted, fine)
@@ -138,13 +138,25 @@ def automask_steps(
     return AutoMaskSteps(hands_feet, dense_quarter, area, hull, trimmed, soft, repainted, mask)
 
 
+def _softened(mask: Mask, side: int) -> Mask:
+    """Where `mask` as 0 and 255 is 25 or more under OpenCV's Gaussian of `side` px; no pixel is farther from it."""
+    import cv2
+
+    soft = np.zeros_like(mask)
+    near = surroundings(mask, margin=side)
+    if near is not None:
+        pixels = mask[near].view(np.uint8) * np.uint8(255)
+        np.greater_equal(cv2.GaussianBlur(pixels, (side, side), 0), 25, out=soft[near])
+    return soft
+
+
 def as_lip(labels: UInt8) -> UInt8:
-    """Labels of any shape in LIP's space; what LIP has no name for is background."""
+    """(H, W) labels in LIP's space; what LIP has no name for is background."""
     return _renamed(labels, LIP)
 
 
 def as_atr(labels: UInt8) -> UInt8:
-    """Labels of any shape in ATR's space; what ATR has no name for is background.
+    """(H, W) labels in ATR's space; what ATR has no name for is background.
 
     A coat is among that: AutoMasker asks for what either map says, so the LIP map tells it, and to call it upper
     clothes would have it repainted with an inner garment.
@@ -153,11 +165,13 @@ def as_atr(labels: UInt8) -> UInt8:
 
 
 def _renamed(labels: UInt8, space: tuple[Label, ...]) -> UInt8:
+    import cv2
+
     table = np.zeros(256, np.uint8)
     table[list(space)] = np.arange(len(space))
     if Label.BAG in space:
         table[Label.OTHER] = table[Label.BAG]  # things carried or worn, kept as a bag is
-    return table[labels]
+    return np.asarray(cv2.LUT(labels, table), np.uint8)
 
 
 @lru_cache
@@ -231,6 +245,16 @@ def dilated(mask: Mask, side: int, *, times: int = 1) -> Mask:
     import cv2
 
     return cv2.dilate(mask.view(np.uint8), np.ones((side, side), np.uint8), iterations=times).view(np.bool_)
+
+
+def surroundings(seen: Mask, *, margin: int) -> tuple[slice, slice] | None:
+    """Rows and columns of what is true in (H, W), and `margin` px around; None if nothing is."""
+    import cv2
+
+    x, y, width, height = cv2.boundingRect(seen.view(np.uint8))
+    if not width:
+        return None
+    return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
 
 
 def odd(value: int) -> int:

@@ -86,7 +86,7 @@ class MaskQuality(Filter):
         other = among(labels, (Label.HAIR, *ACCESSORIES, *KEPT[wearer.clip.pair.part])) & ~garment & ~hands
         if strangers is not None:
             other |= strangers
-        return garment, hands, among(labels, (Label.FACE,)), other
+        return garment, hands, labels == Label.FACE, other
 
 
 def flicker(images: UInt8, mask: Mask) -> float:

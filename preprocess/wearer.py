@@ -150,7 +150,8 @@ class Wearer:
         densepose = self.densepose(frame)
         if densepose is None:
             return hands
-        return hands | (dilated(among(densepose, HANDS_AND_FEET), self.fine) & among(labels, SKIN_LABELS))
+        near = enlarged(dense_body(densepose, HANDS_AND_FEET, self.fine), labels.shape)
+        return hands | (near & among(labels, SKIN_LABELS))
 
 
 def _pieces_at(seen: Mask, place: Mask, *, least: float) -> Mask:
