@@ -95,8 +95,8 @@ def hand_colours(shade: UInt8) -> UInt8:
 
 def _pixels_per_metre(joints_2d: NDArray[np.floating], joints_3d: NDArray[np.floating]) -> float:
     """Least-squares scale between the joints as seen and as measured; 0 for a hand that is one point."""
-    seen = joints_2d - joints_2d.mean(axis=0)
-    measured = joints_3d[:, :2] - joints_3d[:, :2].mean(axis=0)
+    seen = joints_2d - joints_2d.mean(axis=0, dtype=np.float64)
+    measured = joints_3d[:, :2] - joints_3d[:, :2].mean(axis=0, dtype=np.float64)
     spread = float((measured**2).sum())
     return float(np.sqrt((seen**2).sum() / spread)) if spread > 0 else 0.0
 
@@ -130,23 +130,16 @@ def _cones(ends: Float32, radii: Float32, height: int, width: int) -> tuple[Ints
     together are a quadratic equation in the depth of q.
     """
     ahead = ends[:, 1] - ends[:, 0]
-    keep = np.hypot(ahead[:, 0], ahead[:, 1]) > np.abs(radii[:, 1] - radii[:, 0])  # else one end hides all
+    keep = np.hypot(ahead[:, 0], ahead[:, 1]) > np.abs(radii[:, 1] - radii[:, 0])  # else one end covers the other
     ends, radii, ahead = ends[keep], radii[keep], ahead[keep]
-    cone, y = between((ends[..., 1] - radii).min(axis=1), (ends[..., 1] + radii).max(axis=1), height)
+    cone, y, row, x = _strips(ends, radii, height, width)
     start_x, start_y, start_z = ends[cone, 0].T
     ahead_x, ahead_y, ahead_z = ahead[cone].T
     radius, gain = radii[cone, 0], radii[cone, 1] - radii[cone, 0]
-    from_y = y - start_y
-
-    slant = np.where(ahead_y == 0, np.float32(1e-6), ahead_y)
-    middle = start_x + from_y * ahead_x / slant  # of the row's part of the strip as wide as the wider end
-    half = radii.max(axis=1)[cone] * np.hypot(ahead_x, slant) / np.abs(slant)
-    left, right = (ends[..., 0] - radii).min(axis=1)[cone], (ends[..., 0] + radii).max(axis=1)[cone]
-    row, x = between(np.maximum(left, middle - half), np.minimum(right, middle + half), width)
-
-    from_x, from_y = (x - start_x[row]).astype(np.float32), from_y.astype(np.float32)
     flat = ahead_x**2 + ahead_y**2 - gain**2
     whole = flat + ahead_z**2
+
+    from_x, from_y = (x - start_x[row]).astype(np.float32), (y - start_y).astype(np.float32)
     along = from_x * ahead_x[row] + (from_y * ahead_y + radius * gain)[row]
     root = along**2 - flat[row] * (from_x**2 + (from_y**2 - radius**2)[row])
     hit = root >= 0
@@ -156,3 +149,16 @@ def _cones(ends: Float32, radii: Float32, height: int, width: int) -> tuple[Ints
     facing = (share * ahead_z[row] - depth) / (radius[row] + share * gain[row])
     body = (share >= 0) & (share <= 1)
     return (y[row] * width + x)[body], (start_z[row] + depth)[body], facing[body]
+
+
+def _strips(ends: Float32, radii: Float32, height: int, width: int) -> tuple[Ints, Ints, Ints, Ints]:
+    """Cone and y (R,) of the rows of pixels of cones, row and x (N,) of the pixels: the strip around each axis."""
+    x, y = ends[..., 0], ends[..., 1]
+    cone, row_y = between((y - radii).min(axis=1), (y + radii).max(axis=1), height)
+    across, down = (x[:, 1] - x[:, 0])[cone], (y[:, 1] - y[:, 0])[cone]
+    down = np.where(down == 0, np.float32(1e-6), down)
+    middle = x[cone, 0] + (row_y - y[cone, 0]) * across / down
+    half = radii.max(axis=1)[cone] * np.hypot(across, down) / np.abs(down)
+    left, right = (x - radii).min(axis=1)[cone], (x + radii).max(axis=1)[cone]
+    row, pixel_x = between(np.maximum(left, middle - half), np.minimum(right, middle + half), width)
+    return cone, row_y, row, pixel_x

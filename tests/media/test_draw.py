@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from media import draw
-from media.draw.hands import MESH_COLOUR
+from media.draw import MESH_COLOUR
 from schemas.annotation import DEFAULT_CATEGORIES, ActionCaption, Annotation
 from schemas.errors import ArtifactError
 from tests.clips import shared
@@ -76,6 +76,47 @@ def test_hand_covers_its_joints_in_the_colour_of_the_mesh():
     assert np.allclose(lit / lit[:, 2:], np.array(MESH_COLOUR) / MESH_COLOUR[2], atol=0.05)
     assert lit[:, 2].max() > 1.5 * lit[:, 2].min()  # shaded, not flat
     assert not picture[:20].any()
+
+
+@pytest.mark.parametrize("tilt", [0, 30, -50])
+def test_fingers_are_lit_like_meshes(tilt):
+    flat, solid = flat_hand(x=100, y=180)
+    along = np.arange(4) * 0.025
+    flat[9:13, 1] = 180 + 1000 * (-0.06 - along * np.cos(np.radians(tilt)))
+    solid[9:13, 1] = -0.06 - along * np.cos(np.radians(tilt))
+    solid[9:13, 2] = along * np.sin(np.radians(tilt))
+    picture = draw.hand_picture(
+        np.stack([flat, flat]), np.stack([solid, solid]), np.array([1, 0]), height=200, width=200
+    )
+
+    x, y = (flat[10] + flat[11]) / 2
+    taper = 4  # degrees that the finger narrows to either side
+    darkest, brightest = (0.3 + 0.7 * np.cos(np.radians(abs(tilt) + turn)) for turn in (taper, -taper))
+    assert 255 * darkest - 2 <= picture[round(y), round(x), 2] / MESH_COLOUR[2] <= 255 * brightest + 2
+    drawn = picture[picture.any(axis=2)][:, 2]
+    assert drawn.min() >= 255 * 0.3 * MESH_COLOUR[2] - 1
+    assert drawn.max() <= 255 * MESH_COLOUR[2] + 1
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (0, 3, 4)])
+def test_brightness_becomes_the_colour_of_hands(shape):
+    shade = np.resize(np.array([0, 1, 100, 255], np.uint8), shape)
+    picture = draw.hand_colours(shade)
+
+    assert picture.shape == (*shape, 3)
+    assert picture.dtype == np.uint8
+    assert ((picture > 0).all(axis=-1) == (shade > 0)).all()
+    if picture.size:
+        assert picture.reshape(-1, 3)[:4].tolist() == [[0, 0, 0], [1, 1, 1], [65, 74, 86], [166, 189, 219]]
+
+
+@pytest.mark.parametrize("factor", [1e-6, 40, 1e6, 1e30])
+def test_hands_of_any_size_are_harmless(factor):
+    flat, solid = flat_hand(x=0, y=0)
+    flat = flat * factor + 100
+    both = np.stack([flat, flat]).astype(np.float32), np.stack([solid, solid])
+
+    assert draw.hand_picture(*both, np.ones(2), height=200, width=200).shape == (200, 200, 3)
 
 
 def test_absent_hands_are_not_drawn():
