@@ -20,6 +20,10 @@ from preprocess.hamer.network import JOINTS, SHAPES, HamerNetwork, HandParameter
 from preprocess.hamer.smoothing import HandTrack
 from schemas.clip import Clip
 from schemas.conditions import RIGHT, Float32, UInt8
+from schemas.errors import StageError
+
+_NEAREST = 0.5
+"""Metres from the camera; hands nearer than this are none. (HaMeR's focal length puts real ones beyond 5.)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +103,14 @@ class HandEstimator:
         rotations = np.zeros((count, 2, JOINTS, 3, 3), np.float32)
         betas, translation = np.zeros((count, 2, SHAPES), np.float32), np.zeros((count, 2, 3), np.float32)
         if hands.squares:
+            if not all(values.isfinite().all() for values in seen):
+                raise StageError(
+                    "HaMeR's network gave NaN or infinity", where=clip.key,
+                    remedy="Set precision: bfloat16 or float32 if it was float16, else the checkpoint is damaged",
+                )  # fmt: skip
             orient, pose, shape, camera = seen
             place = self._place(clip, hands, camera)
-            sound = np.isfinite(place).all(1) & (place[:, 2] > 0)  # a scale below 0 would stand behind the camera
+            sound = place[:, 2] > _NEAREST  # a scale below 0 would even put it behind the camera
             at = hands.frames[sound], hands.sides[sound]
             scores[at] = hands.confidence[at]
             rotations[at] = torch.cat([orient[:, None], pose], dim=1).numpy()[sound]

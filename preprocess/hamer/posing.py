@@ -34,11 +34,11 @@ class PosedHands:
         self._mesh, self._height, self._width = mesh, height, width
         self._faces = mano.faces.cpu().numpy().astype(np.int32)
         self._frames, self._sides = np.nonzero(mesh.present)
-        mirror = np.where(self._sides == RIGHT, 1, -1)[:, None] * np.array([1, 0, 0]) + np.array([0, 1, 1])
+        self._place = mesh.translation[mesh.present][:, None]
         vertices, joints = self._bent(mano)
-        place = mesh.translation[mesh.present][:, None]
-        flip = mirror.astype(np.float32)[:, None]
-        self._vertices, self._joints = vertices * flip + place, joints * flip + place
+        for points in (vertices, joints):
+            points[self._sides != RIGHT, :, 0] *= -1
+        self._joints, self._vertices = joints, vertices + self._place
 
     @torch.inference_mode()
     def _bent(self, mano: Mano) -> tuple[Float32, Float32]:
@@ -58,7 +58,10 @@ class PosedHands:
         shape = (*self._mesh.present.shape, HAND_POINTS)
         flat, solid = np.zeros((*shape, 2), np.float32), np.zeros((*shape, 3), np.float32)
         seen = projected(
-            torch.from_numpy(self._joints), focal=float(self._mesh.focal), width=self._width, height=self._height
+            torch.from_numpy(self._joints + self._place),
+            focal=float(self._mesh.focal),
+            width=self._width,
+            height=self._height,
         )
         flat[self._mesh.present] = seen.numpy()
         solid[self._mesh.present] = self._joints - self._joints.mean(1, keepdims=True)

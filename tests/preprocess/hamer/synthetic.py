@@ -43,7 +43,7 @@ def tiny_state(seed: int = 0) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)
         state = HamerNetwork(TINY).state_dict()
     for layer, leaf in itertools.product(("decpose", "decshape", "deccam"), ("weight", "bias")):
-        state[f"mano_head.{layer}.{leaf}"] *= 0.1
+        state[f"mano_head.{layer}.{leaf}"] *= 0.02
     state["mano_head.init_hand_pose"] = torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(16)[None]
     state["mano_head.init_cam"] = torch.tensor([[6.0, 0, 0]])
     return state

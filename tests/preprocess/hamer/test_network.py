@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -38,9 +39,13 @@ def network_by_rule(sizes: Sizes) -> HamerNetwork:
     with torch.device("meta"):
         network = HamerNetwork(sizes)
     network.to_empty(device="cpu").requires_grad_(requires_grad=False)
-    for name, tensor in network.state_dict().items():
+
+    def fill(name: str, tensor: torch.Tensor) -> None:
         given = initial.get(name.removeprefix("mano_head."))
         tensor.copy_(rule.tensor(name, tensor.shape, SALT) if given is None else torch.from_numpy(given))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(fill, *zip(*network.state_dict().items(), strict=True)))
     return network.eval()
 
 

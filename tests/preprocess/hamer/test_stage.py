@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from preprocess.hamer.stage import HamerHands
 from schemas.artifacts import ARTIFACTS, check
 from schemas.clip import Clip
 from schemas.conditions import LEFT, RIGHT, HandMesh, Hands, Pose
-from schemas.errors import ConfigError, WeightsError
+from schemas.errors import ConfigError, StageError, WeightsError
 from tests.curation.degrade import from_pictures
 from tests.preprocess.hamer.synthetic import drawn_pose, write_files
 
@@ -28,6 +29,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hamer")
     write_files(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads cost such a small network more than they bring."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def stage_of(folder: Path, **options: object) -> HamerHands:
@@ -133,7 +143,7 @@ def test_nobody_one_frame_and_hands_out_of_the_picture(folder: Path, tmp_path: P
 
 
 def test_batches_across_clips_give_what_each_clip_gives_alone(folder: Path, tmp_path: Path) -> None:
-    clips = [clip_of(drawn_pose(centers(count)), tmp_path, f"clip{count}", seed=count) for count in (3, 1, 4)]
+    clips = [clip_of(drawn_pose(centers(count)), tmp_path, f"clip{count}", seed=count) for count in (2, 1, 3)]
     together = processed(stage_of(folder, batch=5), *clips)
     alone = [processed(stage_of(folder, batch=1), clip)[0] for clip in clips]
     for (mesh, hands, _), (mesh_alone, hands_alone, _) in zip(together, alone, strict=True):
@@ -156,15 +166,35 @@ def test_left_hand_is_mirrored_and_its_faces_run_the_other_way(folder: Path) -> 
     np.testing.assert_array_equal(left.faces, right.faces[:, ::-1])
 
 
-def test_hand_behind_the_camera_is_no_hand(folder: Path, tmp_path: Path) -> None:
+def stage_that_says(folder: Path, tmp_path: Path, **values: torch.Tensor) -> HamerHands:
+    """A stage with `values` in the place of some of its head's."""
     state = torch.load(folder / "hamer.ckpt")
-    state["state_dict"]["mano_head.init_cam"] = torch.tensor([[-6.0, 0, 0]])
-    torch.save(state, tmp_path / "negative.ckpt")
-    stage = stage_of(folder).model_copy(update={"checkpoint": str(tmp_path / "negative.ckpt")})
+    state["state_dict"] |= {f"mano_head.{name}": value for name, value in values.items()}
+    torch.save(state, tmp_path / "other.ckpt")
+    stage = stage_of(folder).model_copy(update={"checkpoint": str(tmp_path / "other.ckpt")})
     stage.setup()
+    return stage
+
+
+@pytest.mark.parametrize("scale", [-6.0, 0.0, 1e6])
+def test_hand_behind_the_camera_or_upon_it_is_no_hand(folder: Path, tmp_path: Path, scale: float) -> None:
+    still = {
+        "init_cam": torch.tensor([[scale, 0, 0]]),
+        "deccam.weight": torch.zeros(3, 96),
+        "deccam.bias": torch.zeros(3),
+    }
+    stage = stage_that_says(folder, tmp_path, **still)
     [(mesh, _, prior)] = processed(stage, clip_of(drawn_pose(centers(2)), tmp_path))
-    assert not mesh.present.any()
+    assert mesh.present.any() == (scale == 0)  # as far away as that is, there is nothing to draw
     assert not prior.any()
+
+
+def test_network_that_gives_nan_fails_the_clip_and_says_so(folder: Path, tmp_path: Path) -> None:
+    stage = stage_that_says(folder, tmp_path, init_betas=torch.full((1, 10), torch.nan))
+    with pytest.raises(StageError, match="NaN"):
+        stage.process(clip_of(drawn_pose(centers(2)), tmp_path))
+    nobody = clip_of(drawn_pose(centers(2), seen=np.zeros((2, 2), bool)), tmp_path, "nobody")
+    assert not processed(stage, nobody)[0][0].present.any()
 
 
 def test_what_the_config_can_get_wrong(folder: Path) -> None:
