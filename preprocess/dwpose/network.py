@@ -37,9 +37,10 @@ class Tensor:
 
     def fits(self, name: str, kind: str, shape: Sequence[int | str | None]) -> bool:
         """Whether this is what onnxruntime says of a tensor. An axis that it has no number for fits any."""
-        return (name, kind, len(shape)) == (self.name, "tensor(float)", 1 + len(self.shape)) and all(
-            given == wanted for given, wanted in zip(shape[1:], self.shape, strict=True) if isinstance(given, int)
-        )
+        if (name, kind) != (self.name, "tensor(float)") or len(shape) != 1 + len(self.shape):
+            return False
+        axes = zip(shape[1:], self.shape, strict=True)
+        return all(given == wanted for given, wanted in axes if isinstance(given, int))
 
     def __str__(self) -> str:
         return _described(self.name, "tensor(float)", ("N", *self.shape))
@@ -47,7 +48,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a network takes and gives: one input, of pictures, and one output or several, in this order."""
+    """What a network takes and gives: one input, of pictures, and one output or several; it may give more."""
 
     input: Tensor
     outputs: tuple[Tensor, ...]
@@ -133,7 +134,9 @@ class Network:
         providers: list[Any] = ["CPUExecutionProvider"]
         if device != "cpu" and _CUDA in onnxruntime.get_available_providers():
             onnxruntime.preload_dlls()  # CUDA's libraries, where torch brought them
-            providers.insert(0, (_CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}))  # a search would be made for each N
+            # A search would be made for each N; and memory is not taken by doubling, since others share the GPU.
+            options_of_cuda = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
+            providers.insert(0, (_CUDA, options_of_cuda))
         try:
             return onnxruntime.InferenceSession(network, options, providers=providers)
         except Exception as error:  # onnxruntime raises classes of its own, some of them bare Exceptions
@@ -145,7 +148,7 @@ class Network:
         count = len(pictures)
         if self._fixed and count < self._fixed:
             pictures = np.concatenate([pictures, np.zeros((self._fixed - count, *pictures.shape[1:]), np.float32)])
-        outputs = self._session.run(None, {self.signature.input.name: pictures})
+        outputs = self._answers(self._session, pictures)
         for tensor, output in zip(self.signature.outputs, outputs, strict=True):
             if output.shape != (len(pictures), *tensor.shape):
                 raise self._unlike(f"gave {tensor.name} of shape {output.shape}")
@@ -153,14 +156,22 @@ class Network:
                 raise WeightsError(f"the network gave NaN or infinity as {tensor.name}", where=str(self._file))
         return zip(*(output[:count] for output in outputs), strict=True)
 
+    def _answers(self, session: Any, pictures: Float32) -> list[Float32]:
+        names = [tensor.name for tensor in self.signature.outputs]
+        answers: list[Float32] = session.run(names, {self.signature.input.name: pictures})
+        return answers
+
     def _check_signature(self) -> int | None:
         """Size of the batch that the file fixes; None where it leaves it open."""
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        wanted = (self.signature.input, *self.signature.outputs)
-        given = (*inputs, *outputs)
-        if len(inputs) != 1 or len(given) != len(wanted) or not all(
-            tensor.fits(of.name, of.type, of.shape) for tensor, of in zip(wanted, given, strict=True)
-        ):  # fmt: skip
+        fitting = [
+            any(tensor.fits(of.name, of.type, of.shape) for of in given)
+            for tensor, given in (
+                (self.signature.input, inputs),
+                *((tensor, outputs) for tensor in self.signature.outputs),
+            )
+        ]
+        if len(inputs) != 1 or not all(fitting):
             ins, outs = (", ".join(_described(of.name, of.type, of.shape) for of in side) for side in (inputs, outputs))
             raise self._unlike(f"has input {ins or 'none'}; outputs {outs or 'none'}")
         fixed = inputs[0].shape[0]
@@ -168,14 +179,13 @@ class Network:
 
     def _opened(self, device: Device) -> Any | None:
         """The network open to any number of pictures; None if it then fails or answers otherwise."""
-        name, shape = self.signature.input.name, self.signature.input.shape
-        pictures = np.random.default_rng(0).uniform(0, 255, (2, *shape)).astype(np.float32)
+        pictures = np.random.default_rng(0).uniform(0, 255, (2, *self.signature.input.shape)).astype(np.float32)
         try:
             opened = self._load(open_batch(self._file.read_bytes()), device)
-            together = opened.run(None, {name: pictures})
+            together = self._answers(opened, pictures)
         except Exception:  # noqa: BLE001 - whatever does not fit more than one picture: the file is used as it is
             return None
-        alone = [self._session.run(None, {name: picture[None]}) for picture in pictures]
+        alone = [self._answers(self._session, picture[None]) for picture in pictures]
         same = (
             one.shape == both.shape and np.abs(one - both).max() <= _ALIKE * np.abs(one).max()
             for one, both in zip(map(np.concatenate, zip(*alone, strict=True)), together, strict=True)

@@ -53,10 +53,11 @@ def estimator_file(
     gain: float = 1.0,
     layers: int = 0,
     mixing: bool = False,
+    swapped: bool = False,
 ) -> Path:
     """The pose network's form: every point lies on the greenest row and column, as sure as they are green.
 
-    `mixing` takes the mean over the batch for each of its pictures.
+    `mixing` takes the mean over the batch for each of its pictures; `swapped` lists its outputs the other way round.
     """
     source, nodes, parts = _costing(input_name, layers)
     if mixing:
@@ -86,6 +87,7 @@ def estimator_file(
         *parts,
     ]
     outputs = [("simcc_x", FLOAT, (batch, points, 576)), ("simcc_y", FLOAT, (batch, points, 768))]
+    outputs = outputs[::-1] if swapped else outputs
     return save(path, nodes, constants, [(input_name, FLOAT, (batch, 3, 384, 288))], outputs)
 
 

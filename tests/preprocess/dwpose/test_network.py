@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from preprocess.dwpose.detector import PersonDetector
 from preprocess.dwpose.estimator import PoseEstimator
+from preprocess.dwpose.network import available_threads
 from preprocess.dwpose.stage import DWPose
 from schemas.errors import ConfigError, WeightsError
 from tests.preprocess.dwpose.networks import INT64, detector_file, estimator_file
@@ -78,15 +80,23 @@ def test_cuda_is_refused_where_there_is_none(tmp_path: Path) -> None:
         PersonDetector(detector_file(tmp_path / "det.onnx"), device="cuda")
 
 
-@pytest.mark.parametrize("batch", ["N", 1, 3])
-def test_fixed_and_open_batches_answer_alike(tmp_path: Path, batch: int | str) -> None:
+@pytest.mark.parametrize("form", [{"batch": "N"}, {"batch": 1}, {"batch": 3}, {"swapped": True}])
+def test_batches_fixed_or_open_and_outputs_in_any_order_answer_alike(tmp_path: Path, form: dict[str, Any]) -> None:
     random = np.random.default_rng(3)
     images = list(random.integers(0, 256, (7, 96, 64, 3), np.uint8))
     boxes = random.uniform((0, 0, 32, 50), (30, 40, 64, 96), (7, 4))
     one_by_one = PoseEstimator(estimator_file(tmp_path / "one.onnx", batch=1), device="cpu")
-    other = PoseEstimator(estimator_file(tmp_path / "other.onnx", batch=batch), device="cpu")
+    other = PoseEstimator(estimator_file(tmp_path / "other.onnx", **form), device="cpu")
     for (points, scores), (same_points, same_scores) in zip(
         one_by_one(images, boxes), other(images, boxes), strict=True
     ):
         np.testing.assert_allclose(points, same_points)
         np.testing.assert_allclose(scores, same_scores, atol=1e-5)
+
+
+def test_threads_are_the_share_of_a_worker_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # as Ray sets it
+    assert available_threads() == 3
+    for unusable in ("", "0", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", unusable)
+        assert available_threads() >= 1
