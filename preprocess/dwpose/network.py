@@ -164,14 +164,10 @@ class Network:
     def _check_signature(self) -> int | None:
         """Size of the batch that the file fixes; None where it leaves it open."""
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        fitting = [
-            any(tensor.fits(of.name, of.type, of.shape) for of in given)
-            for tensor, given in (
-                (self.signature.input, inputs),
-                *((tensor, outputs) for tensor in self.signature.outputs),
-            )
-        ]
-        if len(inputs) != 1 or not all(fitting):
+        wanted = [(self.signature.input, inputs), *((tensor, outputs) for tensor in self.signature.outputs)]
+        if len(inputs) != 1 or not all(
+            any(tensor.fits(of.name, of.type, of.shape) for of in given) for tensor, given in wanted
+        ):
             ins, outs = (", ".join(_described(of.name, of.type, of.shape) for of in side) for side in (inputs, outputs))
             raise self._unlike(f"has input {ins or 'none'}; outputs {outs or 'none'}")
         fixed = inputs[0].shape[0]
