@@ -73,14 +73,13 @@ def load_strictly(
         ignored: prefixes.
 
     Raises:
-        WeightsError: keys are missing, too many, or of another shape: all of them named, nothing loaded.
+        WeightsError: keys are missing, too many, or of another shape: all of them named, nothing loaded. Or a value is
+            no array of numbers.
 
     """
-    import torch
-
     ignored = tuple(ignored)
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(ignored)}
-    given = {name: torch.as_tensor(value) for name, value in values.items() if not name.startswith(ignored)}
+    given = {name: _tensor(name, value, where) for name, value in values.items() if not name.startswith(ignored)}
     misshapen = [
         f"{name} is {tuple(given[name].shape)}, not {tuple(tensor.shape)}"
         for name, tensor in wanted.items()
@@ -97,6 +96,18 @@ def load_strictly(
             remedy=f"It is not the one that {type(model).__name__} is for, or it is damaged",
         )  # fmt: skip
     model.load_state_dict(given, strict=not ignored)
+
+
+def _tensor(name: str, value: Any, where: object) -> torch.Tensor:
+    import torch
+
+    try:
+        # Arrays are copied: those of newer pickles are read-only, which torch warns of.
+        return value if isinstance(value, torch.Tensor) else torch.tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"what the checkpoint calls {name} is no array of numbers: {error}", where=str(where)
+        ) from error
 
 
 def _listed(words: str, names: list[str]) -> str:

@@ -40,9 +40,9 @@ class Limb:
 LIMBS = (
     Limb("right hand", Joint.RIGHT_WRIST, HAND_START[1] + _KNUCKLE, (3,)),
     Limb("left hand", Joint.LEFT_WRIST, HAND_START[0] + _KNUCKLE, (4,)),
-    # Sources differ on which foot is 5 and which 6; where a foot is tells them apart well enough.
-    Limb("right foot", Joint.RIGHT_ANKLE, Joint.RIGHT_BIG_TOE, (5, 6)),
-    Limb("left foot", Joint.LEFT_ANKLE, Joint.LEFT_BIG_TOE, (5, 6)),
+    # Some lists have the feet the other way round; this is how DensePose labels ViViD's clips.
+    Limb("left foot", Joint.LEFT_ANKLE, Joint.LEFT_BIG_TOE, (5,)),
+    Limb("right foot", Joint.RIGHT_ANKLE, Joint.RIGHT_BIG_TOE, (6,)),
     Limb("right thigh", Joint.RIGHT_HIP, Joint.RIGHT_KNEE, (7, 9)),
     Limb("left thigh", Joint.LEFT_HIP, Joint.LEFT_KNEE, (8, 10)),
     Limb("right leg", Joint.RIGHT_KNEE, Joint.RIGHT_ANKLE, (11, 13)),
@@ -73,7 +73,7 @@ def limb_views(part: NDArray[np.uint8], pose: Pose) -> NDArray[np.uint8]:
     seen = _in_view(pose, part.shape[1:])
     for frame, number in np.argwhere(seen & (reach > 0)[:, None]):
         limb = LIMBS[number]
-        rows, columns, near = _around(pose.keypoints[frame], limb, reach[frame], part.shape[1:], step=STRIDE)
+        rows, columns, near = _around(pose.keypoints[frame], limb, reach[frame], part.shape[1:])
         labels = part[frame, rows, columns][near]
         share = np.isin(labels, limb.parts).mean()
         covered = (labels > 0).mean() >= COVERED
@@ -88,13 +88,12 @@ def fill_limbs(part: NDArray[np.uint8], uv: NDArray[np.uint8], pose: Pose, *, lo
     is labelled. `part` is (T, H, W), `uv` (T, 2, H, W).
     """
     views = limb_views(part, pose)
-    reach = REACH * pixels_per_metre(pose)
     fills = []  # all taken from what the network said, before any is put in
     for number, limb in enumerate(LIMBS):
         for first, end in _gaps(views[:, number], longest):
             for frame in range(first, end):
                 source = first - 1 if frame - first < end - 1 - frame else end
-                fills.append((frame, _carried(part, uv, pose, limb, source, frame, reach[source])))
+                fills.append((frame, _carried(part, uv, pose, limb, source, frame)))
     for frame, carried in fills:
         empty = (part[frame] == 0) & (carried[..., 0] > 0)
         part[frame][empty] = carried[empty, 0]
@@ -122,14 +121,14 @@ def _gaps(views: NDArray[np.uint8], longest: int) -> Iterator[tuple[int, int]]:
 
 
 def _around(
-    keypoints: NDArray[np.float32], limb: Limb, reach: float, size: tuple[int, ...], *, step: int = 1
+    keypoints: NDArray[np.float32], limb: Limb, reach: float, size: tuple[int, ...]
 ) -> tuple[slice, slice, NDArray[np.bool_]]:
-    """Rows, columns, and which of their pixels (h, w) lie within `reach` px of the limb's bone; never none."""
+    """Rows and columns, every `STRIDE`th, and which of their pixels (h, w) lie within `reach` px of the limb's bone."""
     start, end = keypoints[[limb.start, limb.end]].astype(float)
-    reach = max(reach, float(step))
+    reach = max(reach, float(STRIDE))  # never none
     x0, y0 = np.maximum(np.floor(np.minimum(start, end) - reach), 0).astype(int).tolist()
     x1, y1 = np.ceil(np.maximum(start, end) + reach).astype(int).tolist()
-    rows, columns = slice(y0, min(y1 + 1, size[0]), step), slice(x0, min(x1 + 1, size[1]), step)
+    rows, columns = slice(y0, min(y1 + 1, size[0]), STRIDE), slice(x0, min(x1 + 1, size[1]), STRIDE)
     y, x = np.mgrid[rows, columns]
     bone = end - start
     along = ((x - start[0]) * bone[0] + (y - start[1]) * bone[1]) / max(float(bone @ bone), 1e-6)
@@ -139,17 +138,14 @@ def _around(
 
 
 def _carried(
-    part: NDArray[np.uint8], uv: NDArray[np.uint8], pose: Pose, limb: Limb, source: int, frame: int, reach: float
+    part: NDArray[np.uint8], uv: NDArray[np.uint8], pose: Pose, limb: Limb, source: int, frame: int
 ) -> NDArray[np.uint8]:
     """(H, W, 3) part, U and V of the limb in frame `source`, moved to where its bone is in `frame`; else 0."""
     import cv2
 
     height, width = part.shape[1:]
-    rows, columns, near = _around(pose.keypoints[source], limb, reach, (height, width))
-    shown = near & np.isin(part[source, rows, columns], limb.parts)
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[rows, columns, 0] = part[source, rows, columns] * shown
-    picture[rows, columns, 1:] = uv[source, :, rows, columns].transpose(1, 2, 0) * shown[..., None]
+    shown = np.isin(part[source], limb.parts)
+    picture = np.dstack([part[source] * shown, *(uv[source] * shown)])
     motion = _motion(*(pose.keypoints[at][[limb.start, limb.end]].astype(float) for at in (source, frame)))
     return np.asarray(cv2.warpAffine(picture, motion, (width, height), flags=cv2.INTER_NEAREST))
 

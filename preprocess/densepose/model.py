@@ -116,27 +116,33 @@ class DensePoseRCNN(nn.Module):
 
 
 def load(file: Path, *, device: torch.device, dtype: torch.dtype) -> DensePoseRCNN:
-    """The network with the weights of a published checkpoint (`.pkl`), frozen norms folded into convolutions.
-
-    Which variant it is, plain or DeepLab, the keys say.
+    """The network with the weights of a published checkpoint (`.pkl`).
 
     Raises:
         WeightsError: the file is no pickle of arrays, or keys are missing, too many or misshapen: it names them.
 
     """
-    values = read_weights(file)
+    return network_of(read_weights(file), where=file).to(device, dtype)
+
+
+def network_of(values: Mapping[str, Any], *, where: object) -> DensePoseRCNN:
+    """The network with weights by name, in channels_last, frozen norms folded into convolutions.
+
+    Which variant it is, plain or DeepLab, the keys say. Raises `WeightsError` as `load` does; `where` is for that.
+    """
+    values = dict(values)
     with torch.device("meta"):  # nothing is drawn at random only to be written over
         model = DensePoseRCNN(deeplab=any(name.startswith(DEEPLAB) for name in values))
     model = model.to_empty(device="cpu").requires_grad_(False).eval()
-    for name, default in (("running_mean", 0.0), ("running_var", 1.0)):  # old files lack those that are constant
-        for wanted, tensor in model.state_dict().items():
-            if wanted.endswith(f"norm.{name}") and wanted not in values:
-                values[wanted] = torch.full_like(tensor, default)
-    load_strictly(model, values, where=file, ignored=IGNORED)
+    for kind, default in ((".running_mean", 0.0), (".running_var", 1.0)):  # old files have none: they are constant
+        if not any(name.endswith(kind) for name in values):
+            constants = {name: tensor for name, tensor in model.state_dict().items() if name.endswith(kind)}
+            values |= {name: torch.full_like(tensor, default) for name, tensor in constants.items()}
+    load_strictly(model, values, where=where, ignored=IGNORED)
     for module in list(model.modules()):
         if isinstance(module, NormedConv):
             module.fold()
-    return model.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def read_weights(file: Path) -> dict[str, Any]:

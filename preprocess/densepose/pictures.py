@@ -1,4 +1,4 @@
-"""Pictures as DensePose R-CNN takes them: resized exactly as Pillow does, blue green red, less their means.
+"""Pictures as DensePose R-CNN takes them: resized as Pillow does, blue green red, less their means.
 
 Shape legend: N pictures, H×W their size, h×w after the resize, K taps of the filter.
 """
@@ -41,8 +41,11 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_on_device(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """The same, bit for bit, wherever `images` are."""
-    for axis, length in ((2, size[1]), (1, size[0])):  # across first, rounded to bytes, as Pillow does
+    """The same wherever `images` are: bit for bit where they grow.
+
+    Where they shrink Pillow 13 sometimes begins with the columns, and is up to one grey level away.
+    """
+    for axis, length in ((2, size[1]), (1, size[0])):  # across first, rounded to bytes between
         if images.shape[axis] != length:
             images = _resize_along(images, axis, length)
     return images

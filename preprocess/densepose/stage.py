@@ -60,7 +60,7 @@ class DensePose(Stage):
         default="track", description="Whose box of the person is read: the track's, or the network's own."
     )
     margin: float = Field(
-        default=0.08,
+        default=0.05,
         ge=0,
         le=1,
         description="Room around the tracked box, on each side, over its own width and height.",
