@@ -4,8 +4,8 @@
 
 Both run the same files on the same decoded frames, in turns. Without files of its own it makes networks that cost what
 the real ones do (`LAYERS`) and see bright green as a person; `--light` leaves the cost out, so that what is left is
-the work around the networks. Without a video a clip is drawn, of one person:
-with more of them the loop has more to do, while the stage estimates the presenter's pose alone.
+the work around the networks. Without a video a clip of one person is drawn. With more of them the loop has more to do,
+while the stage estimates the presenter's pose alone.
 """
 
 from __future__ import annotations
