@@ -132,17 +132,14 @@ class AgnosticMask(Stage):
 
     def _paint(self, mask: Mask, wearer: Wearer, labels: UInt8, garment: Mask, protected: Mask, frame: int) -> None:
         """AutoMasker's steps on one frame, in the surroundings of the presenter: nothing is painted far from there."""
-        body, densepose = wearer.repainted_body(frame), wearer.densepose(frame)
-        seen = (labels > 0) | garment
-        if densepose is not None:
-            seen |= densepose > 0
+        body, seen = wearer.repainted_body(labels, frame), (labels > 0) | garment
         broad = odd(wearer.extent // 25)  # px, of AutoMasker's larger kernel
-        near = surroundings(seen, margin=self._reach(wearer) + broad + wearer.fine + 1)
+        near = surroundings(seen | body, margin=self._reach(wearer) + broad + wearer.fine + 1)
         if near is None:
             return
         labels, garment, protected = labels[near], garment[near], protected[near]
         kept = protected | (among(labels, (Label.HAIR, *ACCESSORIES, *KEPT[wearer.clip.pair.part])) & ~garment)
-        area = (~kept | body[near]) & seen[near]
+        area = (~kept & seen[near]) | body[near]
         area = hulls(area) if self.hull else area
         area = _dilated(area, 2 * self._reach(wearer) + 1) & ~kept
         area = ((_blurred(area, broad) >= 25) | garment) & ~protected

@@ -133,16 +133,18 @@ class Wearer:
             return labelled
         return np.asarray(track[frame] if part in (Part.INNER, Part.OUTER) else track[frame] | labelled)
 
-    def repainted_body(self, frame: int) -> Mask:
-        """(H, W) bool: the body that is repainted with the garment, by DensePose, else by the bones."""
-        part, shape = self.clip.pair.part, self.clip.artifacts["parsing"].shape[1:]
-        densepose = self.densepose(frame)
+    def repainted_body(self, labels: UInt8, frame: int) -> Mask:
+        """(H, W) bool: the body that is repainted with the garment, by DensePose.
+
+        Where that is not there, by the bones, as far as `labels` show somebody there: how wide they are is a guess.
+        """
+        part, densepose = self.clip.pair.part, self.densepose(frame)
         if densepose is not None:
-            return enlarged(dense_body(densepose, DENSE_PARTS[part], self.fine), shape)
-        if self.body is not None:
-            drawn = body_picture(self.body, frame, BODY_BONES[part], shape)
-            return enlarged(dilated(drawn, self.fine, times=2), shape)
-        return np.zeros(shape, bool)
+            return enlarged(dense_body(densepose, DENSE_PARTS[part], 1), labels.shape)
+        if self.body is None:
+            return np.zeros(labels.shape, bool)
+        drawn = body_picture(self.body, frame, BODY_BONES[part], labels.shape)
+        return enlarged(drawn, labels.shape) & (labels > 0)
 
     def limbs(self, labels: UInt8, frame: int, region: HandRegion) -> Mask:
         """(H, W) bool: hands to the wrist, and, where DensePose shows them, bare feet."""
@@ -150,8 +152,8 @@ class Wearer:
         densepose = self.densepose(frame)
         if densepose is None:
             return hands
-        near = enlarged(dense_body(densepose, HANDS_AND_FEET, self.fine), labels.shape)
-        return hands | (near & among(labels, SKIN_LABELS))
+        limbs = enlarged(dense_body(densepose, HANDS_AND_FEET, 1), labels.shape)
+        return hands | (limbs & among(labels, SKIN_LABELS))
 
 
 def _pieces_at(seen: Mask, place: Mask, *, least: float) -> Mask:
