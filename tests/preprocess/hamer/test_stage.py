@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.hamer.camera import full_focal
+from media import frames
+from preprocess.hamer.boxes import hand_boxes
+from preprocess.hamer.camera import full_focal, full_translation
+from preprocess.hamer.checkpoint import load_network, read_config
+from preprocess.hamer.crop import crop_hand, square_around
 from preprocess.hamer.mano import Mano
 from preprocess.hamer.mano_file import read_mano
 from preprocess.hamer.posing import PosedHands
@@ -93,8 +97,6 @@ def test_hands_lie_where_the_pose_has_them_and_keep_their_sides_while_they_cross
 
 def test_clip_in_the_mirror_gives_the_same_hands_on_the_other_side(folder: Path, tmp_path: Path) -> None:
     """Left hands are mirrored for the network, so both ways it sees the same pictures."""
-    from media import frames
-
     pose = drawn_pose(centers(2))
     straight = clip_of(pose, tmp_path)
     keypoints = pose.keypoints.copy()
@@ -114,6 +116,35 @@ def test_clip_in_the_mirror_gives_the_same_hands_on_the_other_side(folder: Path,
     flipped = swapped.joints_2d[:, ::-1] * [-1, 1] + [WIDTH - 1, 0]
     # HaMeR's camera stands at W/2, half a pixel from the middle of pixel centres: nearly all of it cancels.
     np.testing.assert_allclose(flipped, hands.joints_2d, atol=0.02)
+
+
+@torch.inference_mode()
+def test_what_is_stored_is_what_the_network_says_of_hamers_crops(folder: Path, tmp_path: Path) -> None:
+    pose = drawn_pose(centers(1))
+    clip = clip_of(pose, tmp_path)
+    [(mesh, hands, _)] = processed(stage_of(folder), clip)
+    config = read_config(folder / "model_config.yaml")
+    network = load_network(folder / "hamer.ckpt", config, device=torch.device("cpu"))
+    mano = Mano(read_mano(folder / "MANO_RIGHT.pkl"))
+    focal = full_focal(WIDTH, HEIGHT, focal=5000)
+    for side, box in enumerate(hand_boxes(pose)[0][0]):
+        square = square_around(box)
+        crop = crop_hand(frames(clip).images[0], square, right=side == RIGHT)
+        said = network(torch.from_numpy(crop)[None])
+        place = full_translation(
+            said.camera, centers=torch.from_numpy(square.center)[None], sizes=torch.tensor([square.size]),
+            right=torch.tensor([side == RIGHT]), width=WIDTH, height=HEIGHT, focal=focal,
+        )  # fmt: skip
+        np.testing.assert_allclose(mesh.hand_pose[0, side], said.hand_pose[0], atol=1e-5)
+        np.testing.assert_allclose(mesh.global_orient[0, side], said.global_orient[0], atol=1e-5)
+        np.testing.assert_allclose(mesh.betas[0, side], said.betas[0], atol=1e-5)
+        np.testing.assert_allclose(mesh.translation[0, side], place[0], rtol=1e-5)
+        joints = mano(said.global_orient, said.hand_pose, said.betas)[1][0].numpy() * (
+            1 if side == RIGHT else (-1, 1, 1)
+        )
+        there = joints + place.numpy()
+        expected = there[:, :2] / there[:, 2:] * focal + [WIDTH / 2, HEIGHT / 2]
+        np.testing.assert_allclose(hands.joints_2d[0, side], expected, atol=1e-2)
 
 
 def test_short_absence_is_bridged_a_long_one_not_and_the_other_hand_does_not_care(folder: Path, tmp_path: Path) -> None:
