@@ -127,38 +127,37 @@ def _cones(ends: Float32, radii: Float32, height: int, width: int) -> tuple[Ints
 
     Its surface at the share t of the way has |q - t b|² = (r + t g)², q measured from the first end, b the way to
     the second, r the radius there and g what it gains, and has to be where that does not change with t. Both
-    together are a quadratic equation in the depth of q.
+    together are a quadratic equation in the depth of q, with a root of a x² + 2 h x + c in its solution.
     """
     ahead = ends[:, 1] - ends[:, 0]
     keep = np.hypot(ahead[:, 0], ahead[:, 1]) > np.abs(radii[:, 1] - radii[:, 0])  # else one end covers the other
     ends, radii, ahead = ends[keep], radii[keep], ahead[keep]
-    cone, y, row, x = _strips(ends, radii, height, width)
+    cone, y = between((ends[..., 1] - radii).min(axis=1), (ends[..., 1] + radii).max(axis=1), height)
     start_x, start_y, start_z = ends[cone, 0].T
     ahead_x, ahead_y, ahead_z = ahead[cone].T
     radius, gain = radii[cone, 0], radii[cone, 1] - radii[cone, 0]
     flat = ahead_x**2 + ahead_y**2 - gain**2
     whole = flat + ahead_z**2
+    along = (y - start_y) * ahead_y + radius * gain
+    a, h, c = gain**2 - ahead_y**2, along * ahead_x, along**2 - flat * ((y - start_y) ** 2 - radius**2)
 
-    from_x, from_y = (x - start_x[row]).astype(np.float32), (y - start_y).astype(np.float32)
-    along = from_x * ahead_x[row] + (from_y * ahead_y + radius * gain)[row]
-    root = along**2 - flat[row] * (from_x**2 + (from_y**2 - radius**2)[row])
-    hit = root >= 0
-    row, x, along = row[hit], x[hit], along[hit]
-    depth = (along * ahead_z[row] - np.sqrt(root[hit] * whole[row])) / flat[row]
-    share = (along + depth * ahead_z[row]) / whole[row]
-    facing = (share * ahead_z[row] - depth) / (radius[row] + share * gain[row])
+    left, right = (ends[..., 0] - radii).min(axis=1)[cone], (ends[..., 0] + radii).max(axis=1)[cone]
+    half = np.sqrt((h**2 - a * c).clip(0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = np.where(a < 0, np.maximum(left, start_x + (half - h) / a), left)
+        right = np.where(a < 0, np.minimum(right, start_x - (half + h) / a), right)
+    row, pixel_x = between(left, right, width)
+
+    def each(of_rows: NDArray[np.floating]) -> Float32:
+        return of_rows.astype(np.float32)[row]
+
+    x = (pixel_x - start_x[row]).astype(np.float32)
+    scale = whole / flat**2
+    with np.errstate(invalid="ignore"):  # a ray that misses the cone gives NaN, which is no share
+        root = np.sqrt((each(scale * a) * x + each(2 * scale * h)) * x + each(scale * c))
+    depth = each(along * ahead_z / flat) + each(ahead_x * ahead_z / flat) * x - root
+    share = each(along / whole) + each(ahead_x / whole) * x + each(ahead_z / whole) * depth
     body = (share >= 0) & (share <= 1)
-    return (y[row] * width + x)[body], (start_z[row] + depth)[body], facing[body]
-
-
-def _strips(ends: Float32, radii: Float32, height: int, width: int) -> tuple[Ints, Ints, Ints, Ints]:
-    """Cone and y (R,) of the rows of pixels of cones, row and x (N,) of the pixels: the strip around each axis."""
-    x, y = ends[..., 0], ends[..., 1]
-    cone, row_y = between((y - radii).min(axis=1), (y + radii).max(axis=1), height)
-    across, down = (x[:, 1] - x[:, 0])[cone], (y[:, 1] - y[:, 0])[cone]
-    down = np.where(down == 0, np.float32(1e-6), down)
-    middle = x[cone, 0] + (row_y - y[cone, 0]) * across / down
-    half = radii.max(axis=1)[cone] * np.hypot(across, down) / np.abs(down)
-    left, right = (x - radii).min(axis=1)[cone], (x + radii).max(axis=1)[cone]
-    row, pixel_x = between(np.maximum(left, middle - half), np.minimum(right, middle + half), width)
-    return cone, row_y, row, pixel_x
+    row, pixel_x, depth, share = row[body], pixel_x[body], depth[body], share[body]
+    facing = (share * ahead_z[row] - depth) / (radius[row] + share * gain[row])
+    return y[row] * width + pixel_x, start_z[row] + depth, facing
