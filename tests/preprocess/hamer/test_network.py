@@ -40,6 +40,7 @@ def network_by_rule(sizes: Sizes) -> HamerNetwork:
         network = HamerNetwork(sizes)
     network.to_empty(device="cpu").requires_grad_(requires_grad=False)
 
+    @torch.inference_mode()  # which a thread does not take from the one that starts it
     def fill(name: str, tensor: torch.Tensor) -> None:
         given = initial.get(name.removeprefix("mano_head."))
         tensor.copy_(rule.tensor(name, tensor.shape, SALT) if given is None else torch.from_numpy(given))
