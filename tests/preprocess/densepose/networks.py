@@ -1,0 +1,72 @@
+"""Networks with weights of a rule: the golden one, and one of our own where the golden files are absent."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from preprocess.densepose.model import DensePoseRCNN, network_of
+from tests.clips import shared
+
+FOLDER = "golden/densepose"
+VARIANTS = ("s1x", "DL_s1x")
+
+
+@cache
+def golden_module(name: str) -> ModuleType:
+    """One of the scripts beside the golden arrays: the rule of the weights, or the comparison."""
+    spec = importlib.util.spec_from_file_location(f"golden_densepose_{name}", shared(f"{FOLDER}/{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def _golden_value(name: str, shape: tuple[int, ...], salt: str) -> np.ndarray:
+    return golden_module("weights").synth(name, shape, salt)
+
+
+def golden_values(variant: str, *, salt: str = "golden-A") -> dict[str, np.ndarray]:
+    """Name → array of the published key list. What both variants have is made once."""
+    keys = golden_module("weights").read_keys(shared(f"{FOLDER}/state_dict_{variant}.tsv"))
+    return {name: _golden_value(name, shape, salt) for name, shape in keys}
+
+
+@cache
+def golden_network(variant: str) -> DensePoseRCNN:
+    return network_of(golden_values(variant), where=variant)
+
+
+@cache
+def random_values(*, deeplab: bool = False) -> dict[str, torch.Tensor]:
+    """Name → tensor: drawn at random so that activations keep about their size."""
+    with torch.device("meta"):
+        wanted = DensePoseRCNN(deeplab=deeplab).state_dict()
+    draw = torch.Generator().manual_seed(0)
+    return {name: _drawn(name, tensor.shape, draw) for name, tensor in wanted.items()}
+
+
+def _drawn(name: str, shape: torch.Size, draw: torch.Generator) -> torch.Tensor:
+    uniform = torch.rand(shape, generator=draw) * 2 - 1
+    if len(shape) > 1:
+        return uniform * (6 / shape[1:].numel()) ** 0.5
+    if name.endswith((".running_var", ".weight")):
+        return (0.4 if "conv3" in name else 1.0) + 0.2 * uniform
+    return 0.1 * uniform
+
+
+@cache
+def random_network(*, deeplab: bool = False) -> DensePoseRCNN:
+    return network_of(random_values(deeplab=deeplab), where="random")
+
+
+def as_pickle(values: dict[str, Any]) -> dict[str, Any]:
+    """What a published checkpoint holds."""
+    return {"model": {name: np.asarray(value) for name, value in values.items()}, "__author__": "tests"}
