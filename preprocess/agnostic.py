@@ -18,6 +18,7 @@ from schemas.clip import Clip
 from schemas.conditions import Label
 from schemas.errors import StageError
 from schemas.manifest import Part
+from schemas.outfit import GARMENT_LABELS
 from schemas.stage import Stage
 
 _ARMS, _LEGS = (Label.LEFT_ARM, Label.RIGHT_ARM), (Label.LEFT_LEG, Label.RIGHT_LEG)
@@ -29,6 +30,11 @@ KEPT: dict[Part, tuple[Label, ...]] = {
     Part.OUTER: (*_LEGS, Label.DRESS, Label.PANTS, Label.SKIRT, Label.UPPER_CLOTHES, Label.JUMPSUITS),
 }
 """Body and other garments that are kept with a part, as AutoMasker does."""
+
+
+def kept_beside(part: Part) -> tuple[Label, ...]:
+    """Labels that are kept unless they are of the very garment: what parsing calls so and its track does not, too."""
+    return (Label.HAIR, *ACCESSORIES, *KEPT[part], *GARMENT_LABELS[part])
 
 
 class AgnosticMask(Stage):
@@ -138,7 +144,7 @@ class AgnosticMask(Stage):
         if near is None:
             return
         labels, garment, protected = labels[near], garment[near], protected[near]
-        kept = protected | (among(labels, (Label.HAIR, *ACCESSORIES, *KEPT[wearer.clip.pair.part])) & ~garment)
+        kept = protected | (among(labels, kept_beside(wearer.clip.pair.part)) & ~garment)
         area = (~kept & seen[near]) | body[near]
         area = hulls(area) if self.hull else area
         area = _dilated(area, 2 * self._reach(wearer) + 1) & ~kept

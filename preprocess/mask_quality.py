@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from media.frames import frames
-from preprocess.agnostic import KEPT
+from preprocess.agnostic import kept_beside
 from preprocess.automasker import Mask, UInt8, among
 from preprocess.hand_region import HandRegion
-from preprocess.wearer import ACCESSORIES, Wearer
+from preprocess.wearer import Wearer
 from schemas.clip import Clip
 from schemas.conditions import Label
 from schemas.metrics import Metric
@@ -83,7 +83,7 @@ class MaskQuality(Filter):
         labels, strangers = wearer.labels(frame)
         hands = wearer.limbs(labels, frame, self.hands)
         garment = wearer.garment(labels, frame) & ~hands
-        other = among(labels, (Label.HAIR, *ACCESSORIES, *KEPT[wearer.clip.pair.part])) & ~garment & ~hands
+        other = among(labels, kept_beside(wearer.clip.pair.part)) & ~garment & ~hands
         if strangers is not None:
             other |= strangers
         return garment, hands, labels == Label.FACE, other
