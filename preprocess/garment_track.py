@@ -119,8 +119,8 @@ class GarmentTrack(Stage):
 def _best(worth: Float64, clear: Mask, *, apart: float) -> list[int]:
     """The best frame of all, and of each stretch of `apart` frames, if the clip has several, the best `clear` one."""
     best = {int(worth.argmax())}
-    stretches = np.array_split(np.arange(len(worth)), max(1, round(len(worth) / apart)))
-    for stretch in stretches[: len(stretches) if len(stretches) > 1 else 0]:
+    count = round(len(worth) / apart)
+    for stretch in np.array_split(np.arange(len(worth)), count) if count > 1 else ():
         if clear[stretch].any():
             best.add(int(stretch[np.where(clear[stretch], worth[stretch], 0).argmax()]))
     return sorted(best)

@@ -107,8 +107,8 @@ class PictureInput(BaseModel):
             return self.size.get("height", side), self.size.get("width", side)
         return (self.size or 0,) * 2
 
-    def resized(self, image: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        """(h, w, 3) uint8 RGB → (3, *shape) float32, as the model takes it: resized with antialiasing, normalised.
+    def ready(self, images: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        """(N, H, W, 3) uint8 RGB → (N, 3, *shape) float32: resized with antialiasing, normalised.
 
         What transformers' image processors do, which need torchvision; they round to whole grey levels after resizing.
         """
@@ -116,13 +116,13 @@ class PictureInput(BaseModel):
         from torch.nn.functional import interpolate
 
         mode = {2: "bilinear", 3: "bicubic"}[self.resample]
-        pixels = image.permute(2, 0, 1)[None].float()
-        pixels = interpolate(pixels, shape, mode=mode, align_corners=False, antialias=True)[0].clamp(0, 255)
+        pixels = images.permute(0, 3, 1, 2).float()
+        pixels = interpolate(pixels, shape, mode=mode, align_corners=False, antialias=True).clamp(0, 255)
         pixels = pixels * self.rescale_factor if self.do_rescale else pixels
         if not self.do_normalize:
             return pixels
         mean, std = (
-            torch.tensor(values, device=image.device)[:, None, None] for values in (self.image_mean, self.image_std)
+            torch.tensor(one, device=images.device)[:, None, None] for one in (self.image_mean, self.image_std)
         )
         return (pixels - mean) / std
 

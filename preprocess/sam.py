@@ -70,7 +70,10 @@ class SamTracker:
         return cls(model=model, prepare=picture_input(folder), batch=batch)
 
     def watch(self, clip: Clip, window: Box, hidden: Mask) -> SamFootage:
-        """Encode the frames, once for however many prompts. `hidden` is not looked at: SAM sees what is in front."""
+        """Encode the frames, once for however many prompts; 15 MB a frame are kept where S is 1024, in half precision.
+
+        `hidden` is not looked at: SAM sees what is in front.
+        """
         import torch
         import transformers
 
@@ -83,11 +86,11 @@ class SamTracker:
         )  # fmt: skip
         side = self.model.config.image_size
         for start in range(0, len(images), self.batch):
-            some = [self.prepare.resized(image, (side, side)) for image in images[start : start + self.batch]]
+            pixels = self.prepare.ready(images[start : start + self.batch], (side, side))
             with torch.inference_mode():
-                seen = self.model.get_image_features(torch.stack(some).to(self.model.dtype), return_dict=True)
+                seen = self.model.get_image_features(pixels.to(self.model.dtype), return_dict=True)
             places = [place[:, :1] for place in seen.fpn_position_encoding]
-            for index in range(len(some)):
+            for index in range(len(pixels)):
                 features = [feature[:, index : index + 1] for feature in seen.fpn_hidden_states]
                 session.cache.cache_vision_features(
                     start + index, {"vision_feats": features, "vision_pos_embeds": places}
@@ -115,19 +118,21 @@ class SamFootage:
 
         All prompts are remembered in every frame, those to come too.
         """
+        import torch
+
         self.session.reset_tracking_data()
         index = self.session.obj_id_to_idx(GARMENT)
         for frame in sorted(prompts):
             self.session.add_mask_inputs(index, frame, self._square(prompts[frame]))
             self.session.obj_with_new_inputs = [GARMENT]
             self.model(inference_session=self.session, frame_idx=frame)
-        found = np.zeros((self.session.num_frames, *self.shape), bool)
+        found = torch.zeros((self.session.num_frames, *self.shape), dtype=torch.bool, device=self.model.device)
         for reverse in (False, True):
             for seen in self.model.propagate_in_video_iterator(
                 self.session, start_frame_idx=min(prompts), reverse=reverse
             ):
-                found[seen.frame_idx] = self._full(seen.pred_masks).cpu().numpy()
-        return found
+                found[seen.frame_idx] = self._full(seen.pred_masks)
+        return found.cpu().numpy()
 
     def _square(self, mask: Mask) -> torch.Tensor:
         """(H, W) → (1, 1, S, S) of 0 and 1."""

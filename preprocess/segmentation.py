@@ -97,10 +97,10 @@ class Segmentation(Stage):
 
         crops = []
         for index, frame, (x0, y0, x1, y1) in looks:
-            image = frames_on(clips[index], self._model.device)[frame, y0:y1, x0:x1]
-            crops.append(self._input.resized(image, self._shape))
+            image = frames_on(clips[index], self._model.device)[frame : frame + 1, y0:y1, x0:x1]
+            crops.append(self._input.ready(image, self._shape))
         with torch.inference_mode():
-            return self._model(pixel_values=torch.stack(crops).to(self._model.dtype)).logits
+            return self._model(pixel_values=torch.cat(crops).to(self._model.dtype)).logits
 
     @property
     def _shape(self) -> tuple[int, int]:

@@ -58,9 +58,10 @@ def test_as_transformers_itself_follows(make: Callable[[Path], str], tmp_path: P
     side, model = tracker.model.config.image_size, tracker.model
     x0, y0, x1, y1 = WINDOW
     images = torch.tensor(frames(clip).images[:, y0:y1, x0:x1])
-    pictures = [tracker.prepare.resized(image, (side, side)) for image in images]
     kind = getattr(transformers, type(model).__name__.replace("Model", "InferenceSession"))
-    session = kind(video=torch.stack(pictures), video_height=300, video_width=200, dtype=torch.float32)
+    session = kind(
+        video=tracker.prepare.ready(images, (side, side)), video_height=300, video_width=200, dtype=torch.float32
+    )
     for frame, mask in prompts.items():
         square = interpolate(torch.from_numpy(mask)[None, None].float(), (side, side), mode="bilinear", antialias=True)
         session.add_mask_inputs(session.obj_id_to_idx(1), frame, (square >= 0.5).float())
