@@ -1,9 +1,9 @@
 """Triangle meshes as shaded pictures: the hand meshes of HaMeR, on the clip's own pixels.
 
 In the manner of HaMeR's demo renderer (https://github.com/geopavlakos/hamer): light from around and from the camera,
-smooth shading. Both renderers here, `mesh_gl` and `mesh_cpu`, sample every pixel at its centre,
-interpolate 1/z for a perspective-correct z-buffer, and light each pixel by its own interpolated normal. They agree
-but for the last bits: a silhouette may differ by single pixels, brightness by one or two levels.
+smooth shading. Both renderers here, `mesh_gl` and `mesh_cpu`, sample every pixel at its centre, interpolate 1/z for a
+perspective-correct z-buffer, and light each pixel by its own interpolated normal. They agree but for the last bits:
+a silhouette may differ by single pixels, brightness by one or two levels.
 
 Shape legend: V vertices, F faces, H×W pixels.
 """
@@ -22,8 +22,8 @@ from schemas.conditions import Float32, UInt8, check_array
 from schemas.errors import ArtifactError, ConfigError, MissingExtraError
 
 Renderer = Literal["auto", "cpu", "gl"]
-"""`cpu`: numpy, the same bytes on every machine. `gl`: OpenGL through EGL, whose last bits differ between drivers.
-`auto`: `gl` where it can be had, else `cpu`."""
+"""`cpu`: numpy; the same bytes on every machine, and as fast as OpenGL without a GPU but for close-ups. `gl`: OpenGL
+through EGL, whose last bits differ between drivers. `auto`: `gl` where it can be had, else `cpu`."""
 
 NEAREST = 0.01
 """Metres from the camera; faces with a vertex nearer than this, or behind the camera, are left out."""
