@@ -87,8 +87,9 @@ class Wearer:
     def labels(self, frame: int) -> tuple[UInt8, Mask | None]:
         """(H, W) labels of the presenter alone, and (H, W) bool where others' were; None if nowhere.
 
-        Those of a presenter who is alone are all that hang together with the body: wide clothes, however wide. Where
-        others may touch the presenter, it is what lies within `room` of the body, of pieces that mostly lie there.
+        Those of a presenter who is alone throughout the clip are all that hang together with the body: wide clothes,
+        however wide. Where others may touch the presenter, they are pieces of one label that lie within `room` of the
+        body almost wholly, and of those that do so mostly, what lies there: they may be two people's.
         """
         import cv2
 
@@ -100,10 +101,14 @@ class Wearer:
         near = cv2.distanceTransform((~place).view(np.uint8), cv2.DIST_L2, 3) <= self.room / 4
         if not coarse[~near].any():
             return labels, None
-        if person is None or person.counts[frame] <= 1:
+        if person is None or person.counts.max() <= 1:  # of all frames: people are missed in some
             near |= _pieces_at(coarse > 0, near, least=0)
         else:
-            near &= np.any([_pieces_at(coarse == label, near, least=0.5) for label in np.unique(coarse)], axis=0)
+            pieces = [coarse == label for label in np.unique(coarse)]
+            most, mostly = (
+                np.any([_pieces_at(piece, near, least=share) for piece in pieces], axis=0) for share in (0.8, 0.5)
+            )
+            near = (near & mostly) | most
         strange = ~enlarged(dilated(near, 3), labels.shape) & (labels > 0)
         return (np.where(strange, np.uint8(Label.BACKGROUND), labels), strange) if strange.any() else (labels, None)
 

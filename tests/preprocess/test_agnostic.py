@@ -153,7 +153,7 @@ def two_people(frames: int) -> np.ndarray:
 def test_clothes_of_others_are_not_painted(part: str, known_by: str) -> None:
     labels = two_people(3)
     person = worn.no_person(3)
-    person.boxes[:], person.scores[:], person.counts[:] = [62, 16, 172, 305], 1, 2
+    person.boxes[:], person.scores[:], person.counts[:] = [62, 16, 172, 305], 1, [2, 1, 2]  # one look missed them
     more = {"person": person}
     if known_by == "densepose":
         more["densepose"] = drawn_densepose(3, width=labels.shape[2])
@@ -176,6 +176,15 @@ def test_wide_clothes_of_one_alone_are_painted_to_the_hem() -> None:
     labels = worn.drawn_labels(3)
     labels[:, 200:260, 10:230] = Label.SKIRT
     mask = mask_of(labels, part="lower")
+    assert mask[labels == Label.SKIRT].all()
+
+
+def test_wide_clothes_are_whole_though_others_are_about() -> None:
+    labels = two_people(3)
+    labels[:, 200:260, 60:180] = Label.SKIRT
+    person = worn.no_person(3)
+    person.counts[:] = 2
+    mask = mask_of(labels, part="lower", person=person)
     assert mask[labels == Label.SKIRT].all()
 
 
