@@ -23,8 +23,10 @@ RIM = 0.01
 """Width of the rim that is left out, over the root of the garment's area: there it mixes with what is beside it."""
 LEAST = 400
 """Fewest px that tell what a garment looks like."""
+LARGE = 0.75
+"""Quantile of the garment's area over the frames that show any. The largest are no better: there the parsing spills."""
 SHOWN = 0.5
-"""Share of its usual area from which on a frame shows the garment well enough."""
+"""Share of that area from which on a frame shows the garment well enough."""
 STRIDE = 4
 """Every so manieth row and column is enough to choose frames by."""
 
@@ -93,7 +95,7 @@ def worn_cuts(clip: Clip, *, most: int) -> list[Cut]:
     areas = np.array([np.count_nonzero(garment(index, STRIDE)) for index in range(len(parsing))])
     if not areas.any():
         return []
-    shown = np.flatnonzero(areas >= SHOWN * np.median(areas[areas > 0]))
+    shown = np.flatnonzero(areas >= SHOWN * np.quantile(areas[areas > 0], LARGE))
     chosen = shown[np.unique(np.linspace(0, len(shown) - 1, most).round().astype(int))]
     images = frames(clip).images
     cuts = (cut_out(images[index], garment(index)) for index in chosen)

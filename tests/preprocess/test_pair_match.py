@@ -8,8 +8,9 @@ import pytest
 
 from media import frames
 from preprocess.garment_crop import GarmentCrop
+from preprocess.pair_check.cuts import cut_out
 from preprocess.pair_check.match import PairMatch
-from preprocess.pair_check.statistics import colour_match
+from preprocess.pair_check.statistics import colour_match, pattern_match
 from schemas.clip import Clip
 from schemas.conditions import Label
 from tests.clips import shared
@@ -140,6 +141,24 @@ def test_a_few_bad_frames_do_not_count() -> None:
     after = shown(clip)
     for name in PairMatch.metrics:
         assert after[name] == pytest.approx(before[name], abs=0.02)
+
+
+def test_frames_that_hardly_show_the_garment_are_passed_over() -> None:
+    clip = dressed(length=12)
+    before = shown(clip)
+    labels = clip.artifacts["parsing"]
+    labels[4:][labels[4:] == Label.UPPER_CLOTHES] = Label.OTHER
+    labels[4:, 240:275, 90:115] = Label.UPPER_CLOTHES  # a shin, dark
+    assert shown(clip)["garment_colour_match"] == pytest.approx(before["garment_colour_match"], abs=0.02)
+
+
+def test_patterns_are_compared_in_the_coarser_resolution() -> None:
+    cloth = stripes((400, 400), period=26)
+    large = cut_out(cloth, np.ones((400, 400), bool))
+    small = cut_out(cv2.resize(cloth, (24, 24), interpolation=cv2.INTER_AREA), np.ones((24, 24), bool))
+    assert large
+    assert small
+    assert pattern_match(large, small) == pattern_match(small, large) > 0.75
 
 
 @pytest.mark.parametrize("length", [1, 2])
