@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -23,7 +23,7 @@ INGEST = "ingest"
 INGEST_GIVES = ("video", "source_pts")
 RESERVED = {INGEST, "recording", "inputs"}  # what else has a fingerprint in a stored clip
 
-EMBEDDED: dict[str, str] = {
+_RECORDING: dict[str, str] = {
     "garment_image": "curation.filters.garment_image:GarmentImage",
     "resolution": "curation.filters.resolution:Resolution",
     "bitrate": "curation.filters.bitrate:Bitrate",
@@ -35,23 +35,55 @@ EMBEDDED: dict[str, str] = {
     "blockiness": "curation.filters.blockiness:Blockiness",
     "noise": "curation.filters.noise:Noise",
     "text": "curation.filters.text:BurnedInText",
-    "body": "preprocess.mediapipe_body:MediaPipeBody",
+}
+_PERSON: dict[str, str] = {
     "person_screen": "curation.filters.person_screen:PersonScreen",
     "person_count": "curation.filters.person_count:PersonCount",
     "person_cut_off": "curation.filters.person_cut_off:PersonCutOff",
-    "parsing": "preprocess.parsing:SelfieParsing",
+}
+_INTERACTION: dict[str, str] = {
     "garment_occlusion": "curation.filters.garment_occlusion:GarmentOcclusion",
     "contact": "annotators.contact:ContactEvidence",
     "labels": "annotators.label:ContactLabels",
     "interaction": "annotators.interaction:InteractionShare",
+}
+_GARMENT: dict[str, str] = {
     "garment_crop": "preprocess.garment_crop:GarmentCrop",
     "garment_mask": "preprocess.garment:GarmentMask",
+    "pair_match": "preprocess.pair_check.match:PairMatch",
+}
+_MASK: dict[str, str] = {
     "agnostic_mask": "preprocess.agnostic:AgnosticMask",
+    "mask_quality": "preprocess.mask_quality:MaskQuality",
     "duplicates": "curation.duplicates.signature:Duplicates",
 }
-"""The embedded tier, cheapest first: a clip that is dropped costs nothing after. Copies are sought
-among those that are left."""
-TIERS: dict[str, dict[str, str]] = {"embedded": EMBEDDED, "none": {}}
+EMBEDDED: dict[str, str] = {
+    **_RECORDING,
+    "body": "preprocess.mediapipe_body:MediaPipeBody",
+    **_PERSON,
+    "parsing": "preprocess.parsing:SelfieParsing",
+    **_INTERACTION,
+    **_GARMENT,
+    **_MASK,
+}
+"""Runs anywhere on CPU. Cheapest first: a clip that is dropped costs nothing after. Copies are sought among those
+that are left."""
+FULL: dict[str, str] = {
+    **_RECORDING,
+    "pose": "preprocess.dwpose.stage:DWPose",
+    **_PERSON,
+    "parsing": "preprocess.segmentation:Segmentation",
+    "hands": "preprocess.hamer.stage:HamerHands",
+    **_INTERACTION,
+    "densepose": "preprocess.densepose.stage:DensePose",
+    "missing_limbs": "preprocess.densepose.missing_limbs:MissingLimbs",
+    "garment_track": "preprocess.garment_track:GarmentTrack",
+    **_GARMENT,
+    "pair_embedding": "preprocess.pair_check.embedding:PairMatchEmbedding",
+    **_MASK,
+}
+"""What the papers use, on a GPU, with weights of the user's."""
+TIERS: dict[str, dict[str, str]] = {"embedded": EMBEDDED, "full": FULL, "none": {}}
 
 
 @dataclass(frozen=True)
@@ -208,7 +240,9 @@ def make_chain(config: BuildConfig) -> Chain:
         raise _bad_fields("ingest", Ingest, error) from error
     specs = _ordered(TIERS[config.tier], config.stages)
     stages = tuple(_make_stage(name, spec) for name, spec in specs.items())
-    _check_needs(stages, removed=[name for name, fields in config.stages.items() if fields is None])
+    tier = TIERS[config.tier]
+    removed = {name: tier[name] for name, fields in config.stages.items() if fields is None and name in tier}
+    _check_needs(stages, removed=removed)
     _check_metrics(stages)
     return Chain(ingest, stages, config.run.measure_all, config.sources)
 
@@ -273,8 +307,8 @@ def _bad_fields(where: str, kind: type[BaseModel], error: ValidationError) -> Co
     return ConfigError(words, where=where, allowed=f"the fields of {kind.__name__}: {fields}")
 
 
-def _check_needs(stages: tuple[Stage, ...], *, removed: Sequence[str]) -> None:
-    gone = {name: stage_class(EMBEDDED[name], where=name).gives for name in removed if name in EMBEDDED}
+def _check_needs(stages: tuple[Stage, ...], *, removed: Mapping[str, str]) -> None:
+    gone = {name: stage_class(path, where=name).gives for name, path in removed.items()}
     given = set(INGEST_GIVES)
     for stage in stages:
         for need in stage.needs:

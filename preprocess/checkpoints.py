@@ -73,8 +73,8 @@ def load_strictly(
         ignored: prefixes.
 
     Raises:
-        WeightsError: keys are missing, too many, or of another shape: all of them named, nothing loaded. Or a value is
-            no array of numbers.
+        WeightsError: keys are missing, too many, of another shape or not finite: it names them; nothing is loaded. Or a
+            value is no array of numbers.
 
     """
     ignored = tuple(ignored)
@@ -89,6 +89,7 @@ def load_strictly(
         _listed("lacks", sorted(wanted.keys() - given.keys())),
         _listed("has besides", sorted(given.keys() - wanted.keys())),
         _listed("has of another shape:", misshapen),
+        _listed("has NaN or infinity in", [name for name, tensor in given.items() if not tensor.isfinite().all()]),
     ]
     if any(faults):
         raise WeightsError(

@@ -97,6 +97,34 @@ def decode_mask_video(data: bytes) -> np.ndarray:
     return np.unpackbits(arrays["bits"], axis=2, count=int(arrays["width"])).view(np.bool_)
 
 
+def encode_windows(maps: np.ndarray) -> bytes:
+    """(T, H, W) uint8, mostly zero → npz of `boxes` (T, 4) int32, x0 y0 x1 y1 around what is not zero in each frame,
+    `pixels` of these windows one after the other, and `size` (H, W).
+    """
+    boxes = np.zeros((len(maps), 4), np.int32)
+    for box, frame in zip(boxes, maps, strict=True):
+        rows, columns = frame.any(1).nonzero()[0], frame.any(0).nonzero()[0]
+        if len(rows):
+            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    windows = [frame[y0:y1, x0:x1].ravel() for frame, (x0, y0, x1, y1) in zip(maps, boxes, strict=True)]
+    pixels = np.concatenate([np.zeros(0, np.uint8), *windows])
+    return encode_npz(boxes=boxes, pixels=pixels, size=np.asarray(maps.shape[1:], np.int32))
+
+
+def decode_windows(data: bytes) -> np.ndarray:
+    """Inverse of `encode_windows`. Raises `ArtifactError` where the windows do not fit."""
+    arrays = decode_npz(data)
+    boxes, pixels, (height, width) = arrays["boxes"], arrays["pixels"], arrays["size"].tolist()
+    if len(boxes) * height * width > NPZ_MAX_BYTES or (boxes < 0).any() or (boxes > [width, height] * 2).any():
+        raise ArtifactError(f"windows do not fit into {len(boxes)} frames of {width}×{height}")
+    maps, start = np.zeros((len(boxes), height, width), np.uint8), 0
+    for frame, (x0, y0, x1, y1) in zip(maps, boxes.tolist(), strict=True):
+        end = start + max(0, x1 - x0) * max(0, y1 - y0)
+        frame[y0:y1, x0:x1] = pixels[start:end].reshape(max(0, y1 - y0), max(0, x1 - x0))
+        start = end
+    return maps
+
+
 def _npz_of(kind: type) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
     fields = list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
 
@@ -196,7 +224,7 @@ ARTIFACTS: dict[str, Artifact] = {
     ),
     "hand_prior": Artifact(
         "hand_prior.npz", True, False,
-        *_npz_array("shade"), _frame_maps("hand_prior", np.uint8),
+        encode_windows, decode_windows, _frame_maps("hand_prior", np.uint8),
         "(T, H, W) uint8: brightness of the hands' meshes as rendered, 0 where there is no hand",
     ),
     "parsing": Artifact(

@@ -146,8 +146,10 @@ class BuildConfig(_Section):
     ingest: dict[str, Any] = Field(
         default_factory=dict, description="Fields of `curation.ingest:Ingest`: shots and normalised clips."
     )
-    tier: Literal["embedded", "none"] = Field(
-        "embedded", description="Stages to begin with: all that run anywhere on CPU, or none but those in `stages`."
+    tier: Literal["embedded", "full", "none"] = Field(
+        "embedded",
+        description="Stages to begin with: those that run anywhere on CPU, those of the papers for GPUs and with "
+        "weights of your own, or none but those in `stages`.",
     )
     stages: dict[str, dict[str, Any] | None] = Field(
         default_factory=dict,

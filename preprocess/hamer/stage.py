@@ -36,8 +36,9 @@ class HamerHands(Stage):
     sure: float = Field(default=SURE, ge=0, lt=1, description="Confidence above which a keypoint of a hand counts.")
     smoothing: Smoothing = Field(default=Smoothing(), description="How hands are made steady over time.")
     renderer: Literal["auto", "cpu", "gl"] = Field(
-        default="auto",
-        description="Who draws `hand_prior`: gl (OpenGL through EGL), cpu (the same bytes on every machine), or auto.",
+        default="cpu",
+        description="Who draws `hand_prior`: cpu gives the same bytes on every machine; gl, OpenGL through EGL, is "
+        "faster on a GPU; auto takes gl where there is one.",
     )
 
     _estimate: Any = PrivateAttr(default=None)

@@ -91,6 +91,24 @@ def estimator_file(
     return save(path, nodes, constants, [(input_name, FLOAT, (batch, 3, 384, 288))], outputs)
 
 
+def figure_file(path: Path, points: np.ndarray) -> Path:
+    """The pose network's form: always the same figure, (133, 2) `points` x y as shares of the window's sides."""
+    nodes = [
+        node("ReduceMean", ["input"], "mean", axes=[1, 2], keepdims=0),
+        node("ReduceMean", ["mean"], "one", axes=[1], keepdims=1),
+        node("Unsqueeze", ["one", "last"], "deep"),
+        node("Mul", ["deep", "nothing"], "zero"),
+    ]
+    constants = [("nothing", np.zeros((1, 1, 1), np.float32)), ("last", np.array([2]))]
+    for name, size, places in (("simcc_x", 576, points[:, 0]), ("simcc_y", 768, points[:, 1])):
+        bins = np.full((1, 133, size), 0.1, np.float32)
+        bins[0, range(133), np.rint(places * (size - 1)).astype(int)] = 0.9
+        constants.append((f"{name}_figure", bins))
+        nodes.append(node("Add", [f"{name}_figure", "zero"], name))
+    outputs = [("simcc_x", FLOAT, ("N", 133, 576)), ("simcc_y", FLOAT, ("N", 133, 768))]
+    return save(path, nodes, constants, [("input", FLOAT, ("N", 3, 384, 288))], outputs)
+
+
 def _costing(source: str, layers: int) -> tuple[str, list[bytes], list[tuple[str, np.ndarray]]]:
     """Name of a tensor that equals `source`; nodes and constants that take their time over it.
 
