@@ -54,26 +54,31 @@ class SurfaceReader:
     def read(self, images: Tensor, boxes: Tensor) -> list[Reading]:
         """The person in each of (N, 4) float32 `boxes`, px, one in each of (N, H, W, 3) uint8 RGB `images`.
 
-        A box that is empty inside its picture gives an empty part.
+        A box that is empty inside its picture gives an empty part. float32 is that on a GPU, too, not TF32.
         """
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return self._read(images, boxes)
+
+    def _read(self, images: Tensor, boxes: Tensor) -> list[Reading]:
         height, width = images.shape[1:3]
         size = resized_size(height, width, shortest=self.min_size)
         scale = boxes.new_tensor([size[1] / width, size[0] / height] * 2)
+        back = boxes.new_tensor([width / size[1], height / size[0]] * 2)
         features = self.network.features(network_input(images, size, dtype=self.network.dtype))
-        wanted = box.clip(boxes * scale, size)
+        shown, wanted = box.clip(boxes, (height, width)), box.clip(boxes * scale, size)
         if self.detect:
             features = self.network.finish(features)
-            found = self.network.detect(features, size)
-            wanted = torch.stack([_same_person(each, one) for each, one in zip(found, wanted, strict=True)])
+            for number, found in enumerate(self.network.detect(features, size)):
+                if (person := _same_person(found, wanted[number])) is not None:
+                    wanted[number], shown[number] = person, box.clip(person * back, (height, width))
         surfaces = self.network.surfaces(features, wanted, torch.arange(len(images), device=images.device))
-        shown = box.clip(wanted / scale, (height, width))
-        return [_reading(surfaces, number, one) for number, one in enumerate(shown)]
+        return [_reading(surfaces, number, one) for number, one in enumerate(shown.cpu())]
 
 
-def _same_person(found: Detections, wanted: Tensor) -> Tensor:
-    """(4,) the detection that overlaps the `wanted` box best; that box itself where none does enough."""
+def _same_person(found: Detections, wanted: Tensor) -> Tensor | None:
+    """(4,) the detection that overlaps the `wanted` box best; None where none does enough."""
     shared = box.overlaps(wanted[None], found.boxes)[0]
-    return found.boxes[shared.argmax()] if len(shared) and shared.max() >= SAME else wanted
+    return found.boxes[shared.argmax()] if len(shared) and shared.max() >= SAME else None
 
 
 def _reading(surfaces: Surfaces, number: int, shown: Tensor) -> Reading:

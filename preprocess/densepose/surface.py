@@ -14,7 +14,7 @@ Patch = tuple[int, int, int, int]
 
 def patch_of(box: Tensor) -> Patch:
     """Whole pixels that stand for a (4,) `box` x0 y0 x1 y1: position and size truncated, the size at least 1."""
-    x0, y0, x1, y1 = box.cpu()
+    x0, y0, x1, y1 = box  # the differences in float32, as DensePose takes them
     return int(x0), int(y0), max(int(x1 - x0), 1), max(int(y1 - y0), 1)
 
 
