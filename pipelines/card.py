@@ -75,14 +75,15 @@ def _models(chain: Chain) -> list[dict[str, str]]:
     import weights
 
     names = sorted({name for stage in chain.stages for name in stage.model_files})
-    licences = {entry.name: entry.licence for entry in weights.entries()}
+    entries = {entry.name: entry for entry in weights.entries()}
+    known = {name: weights.recognise(name) if weights.is_path(name) else entries[name] for name in names}
     return [
         {
             "name": Path(name).name,
             "sha256": weights.sha256(name),
-            "licence": licences.get(name, "the user's own file: not known here"),
+            "licence": entry.licence if entry else "the user's own file: not known here",
         }
-        for name in names
+        for name, entry in known.items()
     ]
 
 

@@ -143,5 +143,5 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     **{(f"scipy.sparse.{module}", f"{module.strip('_')}_matrix"): _ByColumn for module in ("csc", "_csc")},
     **{(f"scipy.sparse.{module}", f"{module.strip('_')}_matrix"): _ByRow for module in ("csr", "_csr")},
     **{(module, "_reconstructor"): _reconstruct for module in ("copy_reg", "copyreg")},
-    **{(module, "object"): object for module in ("__builtin__", "builtins")},
+    **{(module, kind.__name__): kind for module in ("__builtin__", "builtins") for kind in (object, set)},
 }

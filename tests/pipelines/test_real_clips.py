@@ -31,6 +31,8 @@ PAIRS = {
     "open_hand": ("open_hand.mp4", "vivid/cloth/00126_00.jpg", "upper"),
 }
 
+NONE_WEARS_THE_GARMENT = {"pair_match": {"bounds": {"garment_colour_match": None}}}
+
 
 class Built:
     """A build of the five clips: one dataset as it is by default, one of all clips that have labels and masks."""
@@ -56,6 +58,7 @@ class Built:
         )
 
     def build(self, out: str, **stages: Any) -> Summary:
+        stages = NONE_WEARS_THE_GARMENT | stages
         values = {
             "manifest": str(self.folder / "manifest.jsonl"), "output": str(self.folder / out),
             "work": str(self.folder / "work"), "stages": stages,
@@ -143,14 +146,14 @@ def test_agnostic_masks_agree_with_the_truth(built: Built, name: str) -> None:
         garment = cv2.imread(str(file), 0) > 127
         hand = cv2.imread(str(file).replace("garment", "hand"), 0) > 127
         found += 1
-        assert mask[frame][garment].mean() >= 0.98, frame
-        assert mask[frame][hand].mean() <= 0.05, frame
+        assert mask[frame][garment].mean() >= 0.99, frame
+        assert mask[frame][hand].mean() <= 0.03, frame
         assert mask[frame].sum() <= 1.8 * garment.sum(), frame
     assert found
     with av.open(str(shared(f"clips/vivid/agnostic_mask/{name}.mp4"))) as container:
         reference = np.stack([frame.to_ndarray(format="gray") > 127 for frame in container.decode(video=0)])
     overlap = (mask & reference).sum() / (mask | reference).sum()
-    assert overlap >= 0.6
+    assert overlap >= 0.65
 
 
 def test_one_and_two_workers_write_the_same_bytes(built: Built, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_file_as_it_is_published_is_read_without_chumpy(
     first_ten = np.arange(shapes.size).reshape(shapes.shape)[..., :10].ravel()
     published = plain | {
         "shapedirs": holding(select, a=holding(array, x=shapes), idxs=first_ten, preferred_shape=(778, 3, 10)),
-        "posedirs": holding(array, x=plain["posedirs"], _dirty=True),
+        "posedirs": holding(array, x=plain["posedirs"], _dirty=True, _parents={1}),
         "J_regressor": sparse(plain["J_regressor"]),
     }
     file = written(published, tmp_path, protocol=protocol)
