@@ -44,6 +44,19 @@ def golden_network(variant: str) -> DensePoseRCNN:
     return network_of(golden_values(variant), where=variant)
 
 
+_GAINS = {
+    "stem": 0.03,
+    "lateral": 0.003,
+    "output": 0.7,
+    "logits": 0.3,
+    "deltas": 0.1,
+    "cls_score": 0.3,
+    "bbox_pred": 0.3,
+    "_lowres": 0.05,
+}
+"""Of weights by a part of their name, over those that keep the size of what goes through a ReLU."""
+
+
 @cache
 def random_values(*, deeplab: bool = False) -> dict[str, torch.Tensor]:
     """Name → tensor: random, of such a size that activations neither fade nor grow."""
@@ -56,9 +69,10 @@ def random_values(*, deeplab: bool = False) -> dict[str, torch.Tensor]:
 def _random(name: str, shape: torch.Size, block: torch.Tensor) -> torch.Tensor:
     uniform = block.roll(1009 * len(name)).repeat(shape.numel() // len(block) + 1)[: shape.numel()].view(shape)
     if len(shape) > 1:
-        return uniform * (6 / shape[1:].numel()) ** 0.5
+        gain = next((gain for part, gain in _GAINS.items() if part in name), 1.0)
+        return uniform * gain * (6 / shape[1:].numel()) ** 0.5
     if name.endswith((".running_var", ".weight")):
-        return (0.4 if "conv3" in name else 1.0) + 0.2 * uniform
+        return (0.2 if "conv3" in name else 1.0) + 0.1 * uniform
     return 0.1 * uniform
 
 

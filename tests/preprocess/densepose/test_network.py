@@ -54,6 +54,27 @@ def test_backbone_is_the_resnet_of_its_weights_as_they_are_stored() -> None:
         torch.testing.assert_close(found, x, rtol=1e-3, atol=1e-4 * float(x.std()))
 
 
+@torch.inference_mode()
+def test_pictures_of_a_batch_do_not_see_one_another() -> None:
+    network, size = random_network(), (90, 120)
+    pictures = 50 * torch.randn(3, 3, 96, 128, generator=torch.Generator().manual_seed(0))
+    pictures[1] = 0
+    together = network.detect(network.features(pictures), size)
+    assert len(together) == 3
+    for picture, found in zip(pictures, together, strict=True):
+        (alone,) = network.detect(network.features(picture[None]), size)
+        assert 0 < len(found.boxes) <= 100
+        nearest = (found.boxes[:, None] - alone.boxes).abs().amax(-1).amin(1)
+        assert (nearest < 1).float().mean() > 0.9  # near ties may be settled otherwise
+        assert (found.scores.diff() <= 0).all()
+        assert (found.boxes >= 0).all()
+        assert (found.boxes <= torch.tensor([120, 90, 120, 90])).all()
+    boxes = torch.tensor([[10.0, 10, 60, 80], [30, 5, 110, 90], [0, 0, 120, 90]])
+    surfaces = network.surfaces(network.features(pictures), boxes, torch.arange(3))
+    alone = network.surfaces(network.features(pictures[2:]), boxes[2:], torch.zeros(1, dtype=torch.int64))
+    torch.testing.assert_close(surfaces.fine[2:], alone.fine, atol=1e-3 * float(alone.fine.std()), rtol=1e-2)
+
+
 def broken(**changes: torch.Tensor | None) -> dict[str, torch.Tensor]:
     values = dict(random_values())
     for name, value in changes.items():
