@@ -107,6 +107,9 @@ def test_what_cannot_be_known_is_not_filled() -> None:
     pose.scores[4:8, Joint.LEFT_WRIST] = 0.1
     fill_limbs(part, uv, pose, longest=4)  # not seen, so perhaps hidden
     np.testing.assert_array_equal(part, before)
+    pose.scores[7, Joint.LEFT_WRIST] = 1
+    fill_limbs(part, uv, pose, longest=4)  # seen from here on, and shown only after that
+    np.testing.assert_array_equal(part, before)
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2])
