@@ -115,6 +115,7 @@ def decode_windows(data: bytes) -> np.ndarray:
     """Inverse of `encode_windows`. Raises `ArtifactError` where the windows do not fit."""
     arrays = decode_npz(data)
     boxes, pixels, (height, width) = arrays["boxes"], arrays["pixels"], arrays["size"].tolist()
+    check_array(pixels, name="pixels", shape=(None,), dtype=np.uint8)
     if len(boxes) * height * width > NPZ_MAX_BYTES or (boxes < 0).any() or (boxes > [width, height] * 2).any():
         raise ArtifactError(f"windows do not fit into {len(boxes)} frames of {width}×{height}")
     maps, start = np.zeros((len(boxes), height, width), np.uint8), 0

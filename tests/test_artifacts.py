@@ -53,6 +53,16 @@ def test_windows_that_do_not_fit_are_refused(box: tuple[int, ...]) -> None:
         decode_windows(encode_npz(**arrays))
 
 
+def test_windows_of_other_numbers_are_refused() -> None:
+    arrays = {
+        "boxes": np.zeros((1, 4), np.int32),
+        "pixels": np.zeros(0, np.float32),
+        "size": np.array([3, 5], np.int32),
+    }
+    with pytest.raises(ArtifactError, match="pixels has dtype float32"):
+        decode_windows(encode_npz(**arrays))
+
+
 def test_windows_too_large_for_memory_are_refused() -> None:
     boxes, size = np.zeros((100, 4), np.int32), np.array([2**16, 2**16], np.int32)
     with pytest.raises(ArtifactError, match="do not fit"):
