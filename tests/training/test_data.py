@@ -288,9 +288,7 @@ def test_the_stored_mesh_is_resized_and_cut_with_the_video(tmp_path, size):
 
 
 @pytest.mark.parametrize(
-    "shade",
-    [np.zeros((4, 64, 48), np.uint8), np.zeros((6, 64, 40), np.uint8), np.zeros((6, 64, 48), np.float32)],
-    ids=["frames", "width", "dtype"],
+    "shade", [np.zeros((4, 64, 48), np.uint8), np.zeros((6, 64, 40), np.uint8)], ids=["frames", "width"]
 )
 def test_a_mesh_that_does_not_fit_the_video_is_refused(tmp_path, shade):
     with pytest.raises(DatasetError, match="hand_prior has"):
