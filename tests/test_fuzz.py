@@ -28,7 +28,7 @@ from schemas.errors import ManifestError, VvtError
 from schemas.manifest import Pair
 from schemas.record import Artifacts, decode_clip, decode_head, decode_record, encode_clip, encode_record
 from schemas.tables import Meta
-from tests.training.build import artifacts, members, meta
+from tests.training.build import artifacts, full_tier, members, meta
 from training.shards import Entry, read_members, scan_shards
 
 FRAMES, HEIGHT, WIDTH = 6, 64, 48
@@ -65,10 +65,11 @@ def sample_clip() -> Clip:
     values |= {
         "source_pts": np.arange(FRAMES, dtype=np.int64),
         "parsing": np.zeros((FRAMES, HEIGHT, WIDTH), np.uint8),
-        "densepose": np.zeros((FRAMES, HEIGHT, WIDTH), np.uint8),
+        **full_tier(frames=FRAMES, height=HEIGHT, width=WIDTH),
         "person": PersonTrack(
             np.zeros((FRAMES, 4), np.float32), np.zeros(FRAMES, np.float32), np.zeros(FRAMES, np.uint8)
         ),
+        "garment_track": np.ones((FRAMES, HEIGHT, WIDTH), bool),
         "contact": Contact(np.zeros((FRAMES, 2), np.float32), np.zeros((FRAMES, 2, 2), np.float32)),
     }
     return Clip(

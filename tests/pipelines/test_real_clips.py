@@ -34,6 +34,10 @@ PAIRS = {
 NONE_WEARS_THE_GARMENT = {"pair_match": {"bounds": {"garment_colour_match": None}}}
 
 
+SPANS = {"dance_man": {"start": 5.0, "end": 10.5}, "dance_woman": {"end": 8.2}, "open_hand": {"end": 4.0}}
+"""Seconds of the longer ones that are built: the suite is to stay short."""
+
+
 class Built:
     """A build of the five clips: one dataset as it is by default, one of all clips that have labels and masks."""
 
@@ -45,6 +49,7 @@ class Built:
                 "video": str(shared(f"clips/{video}")),
                 "garment": str(shared(f"clips/{garment}")),
                 "part": part,
+                **SPANS.get(name, {}),
             }
             for name, (video, garment, part) in PAIRS.items()
         ]
@@ -131,10 +136,11 @@ def test_labels_agree_with_the_truth(built: Built) -> None:
     right = labels[touch].sum() + (~labels[apart]).sum()
     assert right / (len(touch) + len(apart)) >= 0.9
     assert not built.labels("upper1").any()
-    assert built.labels("dance_man")[frames_in(clips["dance_man.mp4"]["crossing"])].mean() <= 0.05
+    crossing = frames_in(clips["dance_man.mp4"]["crossing"][1:])
+    assert built.labels("dance_man")[crossing].mean() <= 0.05
     woman, labels = clips["dance_woman.mp4"], built.labels("dance_woman")
     assert labels[frames_in(woman["touch"])].mean() >= 0.9
-    assert labels[frames_in(woman["apart"])].mean() <= 0.1
+    assert labels[frames_in(woman["apart"][:1])].mean() <= 0.1
 
 
 @pytest.mark.parametrize("name", ["lower1", "upper1"])
@@ -166,7 +172,7 @@ def test_one_and_two_workers_write_the_same_bytes(built: Built, tmp_path: Path) 
         values = {
             "manifest": str(tmp_path / "manifest.jsonl"),
             "output": str(tmp_path / f"out{workers}"),
-            "stages": {"interaction": {"bounds": {"interactive_share": None}}},
+            "stages": NONE_WEARS_THE_GARMENT | {"interaction": {"bounds": {"interactive_share": None}}},
             "run": {"workers": workers},
         }
         assert build(merge_config(values, (), where="test")).kept.total() == len(short) == 2

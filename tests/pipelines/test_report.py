@@ -23,6 +23,7 @@ from pipelines.report_facts import facts_of
 from pipelines.store import ClipStore
 from pipelines.tables import DECISIONS, table_writer
 from schemas.annotation import ActionCaption
+from schemas.artifacts import ARTIFACTS
 from schemas.clip import Clip
 from schemas.config import BuildConfig, ShardsConfig
 from schemas.tables import decisions_schema
@@ -107,6 +108,7 @@ def pack_samples(out: Path, samples: dict[str, dict[str, Any]]) -> None:
         {"train": list(samples)},
         output=str(out),
         config=ShardsConfig(),
+        members=[kind.member for kind in ARTIFACTS.values() if kind.shared],
         stages=[],
         metrics=["interactive_share"],
         as_written=lambda u: u,

@@ -32,6 +32,7 @@ from schemas.config import ShardsConfig
 from schemas.errors import DatasetError
 from schemas.manifest import Pair
 from schemas.tables import META_MEMBER, SCHEMA_VERSION, index_schema
+from tests.training.build import full_tier
 
 FRAMES, HEIGHT, WIDTH, FPS = 8, 48, 64, 25
 SPLITS = {"train": ["a-00000000", "a-00000100", "b-00000000"], "test": ["c-00000000"]}
@@ -103,7 +104,7 @@ def clip(key: str) -> Clip:
         "garment_mask": garment[..., 0] > 100,
         "pose": Pose(keypoints=np.ones((FRAMES, 133, 2), np.float32), scores=np.ones((FRAMES, 133), np.float16)),
         "hands": hands(),
-        "densepose": mask.astype(np.uint8),
+        **full_tier(frames=FRAMES, height=HEIGHT, width=WIDTH),
         "agnostic_mask": mask,
         "annotation": annotation(),
     }
@@ -118,8 +119,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for key in itertools.chain(*SPLITS.values()):
         store.put(clip(key))
     packed = pack(
-        store, SPLITS, output=str(out), config=ShardsConfig(max_samples=2), stages=[], metrics=["sharpness"],
-        as_written=lambda url: url,
+        store, SPLITS, output=str(out), config=ShardsConfig(max_samples=2), members=MEMBERS, stages=[],
+        metrics=["sharpness"], as_written=lambda url: url,
     )  # fmt: skip
     described = {
         "schema_version": SCHEMA_VERSION,

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from schemas.annotation import DEFAULT_CATEGORIES, ActionCaption, Annotation
 from schemas.artifacts import ARTIFACTS
 from schemas.clip import Source, Span
-from schemas.conditions import Hands, Pose
+from schemas.conditions import HandMesh, Hands, Pose
 from schemas.manifest import Pair
 from schemas.tables import META_MEMBER, Meta
 from tests.clips import SAME_BYTES
@@ -37,6 +37,24 @@ def mp4(images: np.ndarray) -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return buffer.getvalue()
+
+
+def full_tier(*, frames: int, height: int, width: int) -> dict[str, Any]:
+    """What only the full tier gives: no hands, and a body of one part."""
+    parts = np.eye(height, width, dtype=np.uint8)[None].repeat(frames, 0)
+    return {
+        "densepose": parts,
+        "densepose_uv": parts[:, None].repeat(2, 1),
+        "hand_mesh": HandMesh(
+            present=np.zeros((frames, 2), bool),
+            global_orient=np.zeros((frames, 2, 3, 3), np.float32),
+            hand_pose=np.zeros((frames, 2, 15, 3, 3), np.float32),
+            betas=np.zeros((frames, 2, 10), np.float32),
+            translation=np.zeros((frames, 2, 3), np.float32),
+            focal=np.asarray(900, np.float32),
+        ),
+        "hand_prior": parts,
+    }
 
 
 def artifacts(*, frames: int = 6, height: int = 64, width: int = 48, grey: int = 90) -> dict[str, Any]:
