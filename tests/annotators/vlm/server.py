@@ -16,6 +16,7 @@ import json
 import math
 import random
 import re
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -146,19 +147,20 @@ class Labeller:
 
 
 @contextmanager
-def labeller(behave: Behaviour, *, port: int = 0) -> Iterator[Labeller]:
+def labeller(behave: Behaviour, *, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Labeller]:
     """A server on 127.0.0.1, in a thread of its own."""
     server, loop = Labeller(behave), asyncio.new_event_loop()
     runner = web.AppRunner(server.app(), handler_cancellation=True, shutdown_timeout=0.1)
 
     async def start() -> int:
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
         return int(runner.addresses[0][1])
 
     thread = threading.Thread(target=loop.run_forever, name="labeller", daemon=True)
     thread.start()
-    server.address = f"http://127.0.0.1:{asyncio.run_coroutine_threadsafe(start(), loop).result()}/v1"
+    bound = asyncio.run_coroutine_threadsafe(start(), loop).result()
+    server.address = f"{'https' if tls else 'http'}://127.0.0.1:{bound}/v1"
     try:
         yield server
     finally:
