@@ -27,6 +27,7 @@ MOST_TURNED_AWAY = 10
 
 TOO_MANY = 429
 _TURNED_AWAY = {TOO_MANY, 502, 503}
+_NOBODY_BEHIND = {502, 503, 504}  # proxies say so
 _FAILED = {408, 409, 425}
 _DENIED = {401, 403}
 _NOT_SERVED = {402, 404, 405, 407, 410}
@@ -190,7 +191,7 @@ class Client:
         try:
             limit = aiohttp.ClientTimeout(total=min(CONNECT_SECONDS, self._settings.request_seconds))
             async with self._session.get(f"{self._settings.base_url}/models", timeout=limit) as response:
-                return response.status < 500
+                return response.status not in _NOBODY_BEHIND
         except (aiohttp.ClientError, OSError):
             return False
 

@@ -100,7 +100,7 @@ class Labeller:
         asked: what came, in order.
         most_open: requests that were open at once, at most.
         connections: of how many clients' sockets they came.
-        lists_models: whether /v1/models answers; without, the connection is cut.
+        models_status: of /v1/models; None cuts the connection.
 
     """
 
@@ -108,7 +108,7 @@ class Labeller:
     address: str = ""
     asked: list[Asked] = field(default_factory=list)
     most_open: int = 0
-    lists_models: bool = True
+    models_status: int | None = 200
     _open: int = 0
     _sockets: set[Any] = field(default_factory=set)
 
@@ -127,9 +127,10 @@ class Labeller:
         return app
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
-        if not self.lists_models:
+        if self.models_status is None:
             return await cut(request)
-        return web.json_response({"object": "list", "data": [{"id": "labeller", "object": "model"}]})
+        listed = {"object": "list", "data": [{"id": "labeller", "object": "model"}]}
+        return web.json_response(listed, status=self.models_status)
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         self._open += 1
@@ -217,24 +218,28 @@ async def cut(request: web.Request, *, after: bytes = b"") -> web.StreamResponse
 # ---- behaviours
 
 
-def perfect(truth: Callable[[float], Any]) -> Behaviour:
-    """Labels each frame by its time: {"id": …, "frames": [{"frame": 1, "label": truth(seconds)}, …]}."""
-    return lambda asked: _labels(asked, [truth(seconds) for seconds in asked.seconds])
+Form = Callable[[str, list[Any]], dict[str, Any]]
 
 
-def noisy(truth: Callable[[float], bool], *, share: float, seed: int = 0) -> Behaviour:
+def as_frames(answer_id: str, labels: list[Any]) -> dict[str, Any]:
+    """The answer that says these labels, as JSON."""
+    return {"id": answer_id, "frames": [{"frame": number, "label": label} for number, label in enumerate(labels, 1)]}
+
+
+def perfect(truth: Callable[[float], Any], *, form: Form = as_frames) -> Behaviour:
+    """Labels each frame by its time."""
+    return lambda asked: json.dumps(form(asked.id, [truth(seconds) for seconds in asked.seconds]))
+
+
+def noisy(truth: Callable[[float], bool], *, share: float, seed: int = 0, form: Form = as_frames) -> Behaviour:
     """Like `perfect`, with this share of labels turned over, the same ones each time."""
 
     def behave(asked: Asked) -> str:
         chance = random.Random(f"{seed} {asked.id}")
-        return _labels(asked, [truth(seconds) != (chance.random() < share) for seconds in asked.seconds])
+        labels = [truth(seconds) != (chance.random() < share) for seconds in asked.seconds]
+        return json.dumps(form(asked.id, labels))
 
     return behave
-
-
-def _labels(asked: Asked, labels: list[Any]) -> str:
-    frames = [{"frame": number, "label": label} for number, label in enumerate(labels, 1)]
-    return json.dumps({"id": asked.id, "frames": frames})
 
 
 def slow(behave: Behaviour, *, seconds: float) -> Behaviour:
@@ -300,17 +305,34 @@ def endless_text(asked: Asked) -> Answer:
 
 def too_few(behave: Behaviour, *, missing: int = 1) -> Behaviour:
     """The last frames are not answered for."""
-    return _changed(behave, lambda answer: answer | {"frames": answer["frames"][:-missing]})
+
+    def change(answer: dict[str, Any]) -> dict[str, Any]:
+        name, frames = _frames(answer)
+        return answer | {name: type(frames)([*_items(frames)][:-missing])}
+
+    return _changed(behave, change)
 
 
 def too_many(behave: Behaviour) -> Behaviour:
     """One frame more is answered for than there is."""
 
     def change(answer: dict[str, Any]) -> dict[str, Any]:
-        frames = answer["frames"]
-        return answer | {"frames": [*frames, frames[-1] | {"frame": len(frames) + 1}]}
+        name, frames = _frames(answer)
+        last, number = [*_items(frames)][-1], len(frames) + 1
+        more = (str(number), last[1]) if isinstance(frames, dict) else last
+        more = more | {"frame": number} if isinstance(more, dict) and "frame" in more else more
+        return answer | {name: type(frames)([*_items(frames), more])}
 
     return _changed(behave, change)
+
+
+def _frames(answer: dict[str, Any]) -> tuple[str, Any]:
+    """What holds the frames of an answer, a list or an object by number, and its name."""
+    return next((name, value) for name, value in answer.items() if isinstance(value, list | dict))
+
+
+def _items(frames: Any) -> Any:
+    return frames.items() if isinstance(frames, dict) else frames
 
 
 def wrong_id(behave: Behaviour) -> Behaviour:

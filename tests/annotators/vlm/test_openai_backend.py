@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from annotators.vlm.backend import Picture, Refusal, Reply, Request
 from annotators.vlm.openai_backend import OpenAIBackend
-from annotators.vlm.openai_client import seconds_of
+from annotators.vlm.openai_client import FIRST_WAIT, seconds_of
 from annotators.vlm.openai_settings import OpenAISettings
 from schemas.errors import ConfigError, OutageError
 from tests.annotators.vlm import server as servers
@@ -310,28 +310,28 @@ def test_a_slow_answer_is_asked_for_again(backend: Backends) -> None:
         assert server.times == {"clip#0": 2}
 
 
-@pytest.mark.parametrize("form", ["seconds", "date"])
-def test_retry_after_keeps_every_request_away(form: str, backend: Backends) -> None:
+@pytest.mark.parametrize("form", ["seconds", "date", "none"])
+def test_a_server_that_is_asked_too_much_is_left_alone_by_all(form: str, backend: Backends) -> None:
     came: list[float] = []
-    asked_for = 0.0
+    quiet_until = 0.0
 
-    def behave(asked: Asked) -> Any:
-        nonlocal asked_for
+    async def behave(asked: Asked) -> Answer:
+        nonlocal quiet_until
         came.append(time.monotonic())
-        if len(came) > 1:
-            return PERFECT(asked)
-        wait = 0.3 if form == "seconds" else 2.0
-        date = time.time() + wait
-        asked_for = came[0] + (wait if form == "seconds" else int(date) - time.time())
-        return servers.error(
-            429, "later", {"Retry-After": "0.3" if form == "seconds" else formatdate(date, usegmt=True)}
-        )
+        if len(came) == 1:
+            date = int(time.time() + 2)
+            wait = {"seconds": 0.3, "date": date - time.time(), "none": FIRST_WAIT}[form]
+            quiet_until = time.monotonic() + wait - 0.01
+            header = {"seconds": "0.3", "date": formatdate(date, usegmt=True), "none": "soon"}[form]
+            return servers.error(429, "later", {"Retry-After": header})
+        await asyncio.sleep(0.05)  # the second may be on its way already
+        return PERFECT(asked)  # type: ignore[return-value]
 
     with labeller(behave) as server:
-        made = backend(server.address, longest_wait=5.0, in_flight=1)
+        made = backend(server.address, longest_wait=5.0, in_flight=2)
         assert {type(answer) for answer in made.ask(questions(6))} == {Reply}
     assert len(came) == 7
-    assert min(came[1:]) >= asked_for - 0.01
+    assert min(came[2:]) >= quiet_until
 
 
 def test_a_retry_after_beyond_the_limit_is_cut_to_it(backend: Backends) -> None:
@@ -397,6 +397,15 @@ def test_what_fails_every_time_is_given_up_alone(trouble: Behaviour, words: str,
     assert {type(answer) for answer in answers.values()} == {Reply}
 
 
+def test_a_server_that_lists_no_models_is_there_all_the_same(backend: Backends) -> None:
+    with labeller(servers.busy(status=500)) as server:
+        server.models_status = 500
+        assert "3 tries failed" in refusal(backend(server.address))
+        server.models_status = 503
+        with pytest.raises(OutageError):
+            the_answer(backend(server.address))
+
+
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
 def test_what_the_server_refuses_is_not_asked_again(status: int, backend: Backends) -> None:
     with labeller(lambda asked: servers.error(status, "the prompt is too long")) as server:
@@ -441,7 +450,7 @@ def test_a_server_that_turns_all_away_is_an_outage(trouble: Behaviour, backend: 
 @pytest.mark.parametrize("trouble", [servers.hangs_up, servers.slow(PERFECT, seconds=30)])
 def test_a_server_that_answers_nothing_at_all_is_an_outage(trouble: Behaviour, backend: Backends) -> None:
     with labeller(trouble) as server:
-        server.lists_models = False
+        server.models_status = None
         with pytest.raises(OutageError):
             the_answer(backend(server.address, request_seconds=0.2))
 
@@ -552,19 +561,22 @@ def test_reasoning_is_no_part_of_the_answer(opening: str, backend: Backends) -> 
     assert "".join(token.text for token in answer.tokens) == CHINESE
 
 
-def byte_tokens(text: str) -> list[dict[str, Any]]:
+def byte_tokens(text: str, *, logprob: float) -> list[dict[str, Any]]:
     """Tokens of three bytes each, whatever characters they cut."""
     data = text.encode()
     pieces = [data[start : start + 3] for start in range(0, len(data), 3)]
     return [
-        {"token": piece.decode(errors="replace"), "bytes": list(piece), "logprob": -0.25, "top_logprobs": []}
+        {"token": piece.decode(errors="replace"), "bytes": list(piece), "logprob": logprob, "top_logprobs": []}
         for piece in pieces
     ]
 
 
-@pytest.mark.parametrize(("before", "after"), [("", ""), ("<think>我</think>", ""), ("", "<|im_end|>"), ("Hm. ", "!")])
+@pytest.mark.parametrize(
+    ("before", "after"), [("", ""), (f"<think>我 {CHINESE}?</think>", ""), ("", "<|im_end|>"), ("Hm. ", "!")]
+)
 def test_tokens_make_up_the_text(before: str, after: str, backend: Backends) -> None:
-    logprobs = {"content": byte_tokens(before + CHINESE + after)}
+    sure, unsure = byte_tokens(CHINESE, logprob=-0.25), [byte_tokens(text, logprob=-9.0) for text in (before, after)]
+    logprobs = {"content": [*unsure[0], *sure, *unsure[1]]}
     with labeller(replying(message={"content": CHINESE}, logprobs=logprobs)) as server:
         answer = the_answer(backend(server.address))
     assert isinstance(answer, Reply)
