@@ -1,6 +1,6 @@
 """Requests a second through `OpenAIBackend`, beside a bare aiohttp client that asks the same of the same server.
 
-    python -m benchmarks.vlm --requests 2000 --repeats 5
+    python -m benchmarks.vlm --repeats 15
 
 The server, in a process of its own, reads each request and answers after `--seconds`. Making the JSON body with its
 JPEGs counts on both sides: the bare client makes the same bytes, then posts them and parses the answer, with as many
@@ -29,7 +29,7 @@ from annotators.vlm.openai_backend import OpenAIBackend
 from annotators.vlm.openai_messages import body_of
 from annotators.vlm.openai_settings import OpenAISettings
 
-ANSWER = {"id": "clip", "frames": [{"frame": number, "label": number % 2 == 0} for number in range(1, 9)]}
+ANSWER = {"id": "clip", "frames": [{"frame": number, "interactive": number % 2 == 0} for number in range(1, 9)]}
 RESPONSE = json.dumps(
     {
         "choices": [{"message": {"role": "assistant", "content": json.dumps(ANSWER)}, "finish_reason": "stop"}],
@@ -107,12 +107,12 @@ def seconds_of(ask: Callable[[], int], wanted: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--frames", type=int, default=8, help="pictures of a request")
     parser.add_argument("--side", type=int, default=64, help="of a picture, in pixels")
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=0.0, help="that the server takes to answer")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     requests = requests_of(options.requests, frames=options.frames, side=options.side)
     with serving(options.seconds) as address:

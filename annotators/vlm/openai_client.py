@@ -24,6 +24,8 @@ KEPT_SECONDS = 4.0
 """Idle connections are let go before uvicorn, which vLLM and SGLang run on, closes them after five."""
 MOST_TURNED_AWAY = 10
 """A request that the server turns away this many times `tries` while it answers others is given up."""
+MOST_LATE = 2
+"""Answers to one request that may come too late: tries of this kind cost most."""
 
 TOO_MANY = 429
 _TURNED_AWAY = {TOO_MANY, 502, 503}
@@ -37,6 +39,10 @@ class _FailedTryError(Exception):
     """A try brought no answer, maybe because of the request itself."""
 
     retry_after: float | None = None
+
+
+class _LateError(_FailedTryError):
+    """The answer did not come in time."""
 
 
 class _TurnedAwayError(_FailedTryError):
@@ -96,7 +102,8 @@ class Client:
 
         Being turned away does not count while the server answers others: with a rate limit, many are, for long.
         """
-        tries, failed, away, turned_away, answered = self._settings.tries, 0, 0, 0, self._answered
+        tries, answered = self._settings.tries, self._answered
+        failed = late = away = turned_away = 0
         while True:
             await self._quiet_over()
             try:
@@ -110,11 +117,11 @@ class Client:
                     raise _RefusedError(f"turned away {turned_away} times; the last: {error}") from error
                 await self._wait(failed + away, error)
             except _FailedTryError as error:
-                away, failed = 0, failed + 1
-                if failed >= tries:
+                away, failed, late = 0, failed + 1, late + isinstance(error, _LateError)
+                if failed >= tries or late >= MOST_LATE:
                     if not await self._is_there():
                         raise self._outage(str(error)) from error
-                    raise _RefusedError(f"all {tries} tries failed; the last: {error}") from error
+                    raise _RefusedError(f"{failed} tries failed; the last: {error}") from error
                 await self._wait(failed, error)
             else:
                 self._answered += 1
@@ -146,7 +153,7 @@ class Client:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise _TurnedAwayError(f"no connection: {error}") from error
         except TimeoutError as error:
-            raise _FailedTryError(f"no whole answer within {self._settings.request_seconds:g} s") from error
+            raise _LateError(f"no whole answer within {self._settings.request_seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _FailedTryError(f"the connection broke: {error or type(error).__name__}") from error
         if not 200 <= response.status < 300:

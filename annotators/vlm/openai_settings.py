@@ -30,7 +30,11 @@ class OpenAISettings(BaseModel):
         "sent.",
     )
     in_flight: int = Field(default=64, ge=1, description="Requests open at once, at most, in one worker.")
-    request_seconds: float = Field(default=180.0, gt=0, description="Time limit of one try of a request.")
+    request_seconds: float = Field(
+        default=180.0,
+        gt=0,
+        description="Time limit of one try of a request. After the second that was too late there is no third.",
+    )
     tries: int = Field(
         default=6,
         ge=1,

@@ -218,28 +218,41 @@ async def cut(request: web.Request, *, after: bytes = b"") -> web.StreamResponse
 # ---- behaviours
 
 
-Form = Callable[[str, list[Any]], dict[str, Any]]
+def perfect(truth: Callable[[float], bool], **words: Any) -> Behaviour:
+    """Labels each frame by its time; answers other questions with `words`, by the names of their properties.
+
+    A word may be a function of what was asked. What is neither there nor a label is made up so as to fit the schema.
+    """
+    return lambda asked: json.dumps(_answer(asked, [truth(seconds) for seconds in asked.seconds], words))
 
 
-def as_frames(answer_id: str, labels: list[Any]) -> dict[str, Any]:
-    """The answer that says these labels, as JSON."""
-    return {"id": answer_id, "frames": [{"frame": number, "label": label} for number, label in enumerate(labels, 1)]}
-
-
-def perfect(truth: Callable[[float], Any], *, form: Form = as_frames) -> Behaviour:
-    """Labels each frame by its time."""
-    return lambda asked: json.dumps(form(asked.id, [truth(seconds) for seconds in asked.seconds]))
-
-
-def noisy(truth: Callable[[float], bool], *, share: float, seed: int = 0, form: Form = as_frames) -> Behaviour:
+def noisy(truth: Callable[[float], bool], *, share: float, seed: int = 0, **words: Any) -> Behaviour:
     """Like `perfect`, with this share of labels turned over, the same ones each time."""
 
     def behave(asked: Asked) -> str:
         chance = random.Random(f"{seed} {asked.id}")
         labels = [truth(seconds) != (chance.random() < share) for seconds in asked.seconds]
-        return json.dumps(form(asked.id, labels))
+        return json.dumps(_answer(asked, labels, words))
 
     return behave
+
+
+def _answer(asked: Asked, labels: list[bool], words: Mapping[str, Any]) -> dict[str, Any]:
+    properties = asked.schema.get("properties") or {}
+    if "frames" in properties or set(properties) <= {"id"}:
+        frames = [{"frame": number, "interactive": label} for number, label in enumerate(labels, 1)]
+        return {"id": asked.id, "frames": frames}
+    said = {name: word(asked) if callable(word) else word for name, word in words.items() if name in properties}
+    return {name: said[name] if name in said else _fitting(schema) for name, schema in properties.items()}
+
+
+def _fitting(schema: Mapping[str, Any]) -> Any:
+    """A value that fits a simple schema."""
+    if "const" in schema:
+        return schema["const"]
+    return (
+        schema["enum"][0] if "enum" in schema else {"boolean": True, "integer": 1}.get(schema.get("type", ""), "words")
+    )
 
 
 def slow(behave: Behaviour, *, seconds: float) -> Behaviour:
@@ -305,46 +318,26 @@ def endless_text(asked: Asked) -> Answer:
 
 def too_few(behave: Behaviour, *, missing: int = 1) -> Behaviour:
     """The last frames are not answered for."""
-
-    def change(answer: dict[str, Any]) -> dict[str, Any]:
-        name, frames = _frames(answer)
-        return answer | {name: type(frames)([*_items(frames)][:-missing])}
-
-    return _changed(behave, change)
+    return _changed(behave, lambda frames: frames[:-missing])
 
 
 def too_many(behave: Behaviour) -> Behaviour:
     """One frame more is answered for than there is."""
-
-    def change(answer: dict[str, Any]) -> dict[str, Any]:
-        name, frames = _frames(answer)
-        last, number = [*_items(frames)][-1], len(frames) + 1
-        more = (str(number), last[1]) if isinstance(frames, dict) else last
-        more = more | {"frame": number} if isinstance(more, dict) and "frame" in more else more
-        return answer | {name: type(frames)([*_items(frames), more])}
-
-    return _changed(behave, change)
-
-
-def _frames(answer: dict[str, Any]) -> tuple[str, Any]:
-    """What holds the frames of an answer, a list or an object by number, and its name."""
-    return next((name, value) for name, value in answer.items() if isinstance(value, list | dict))
-
-
-def _items(frames: Any) -> Any:
-    return frames.items() if isinstance(frames, dict) else frames
+    return _changed(behave, lambda frames: [*frames, frames[-1] | {"frame": len(frames) + 1}])
 
 
 def wrong_id(behave: Behaviour) -> Behaviour:
     """Answers in the name of another question."""
-    return _changed(behave, lambda answer: answer | {"id": "another"})
+    return _changed(behave, lambda frames: frames, id="another")
 
 
-def _changed(behave: Behaviour, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Behaviour:
+def _changed(behave: Behaviour, change: Callable[[list[Any]], list[Any]], **more: str) -> Behaviour:
     async def answer(asked: Asked) -> Answer:
         text = await _of(behave, asked)
         assert isinstance(text, str)
-        return json.dumps(change(json.loads(text)))
+        whole = json.loads(text)
+        frames = {"frames": change(whole["frames"])} if "frames" in whole else {}
+        return json.dumps(whole | frames | more)
 
     return answer
 

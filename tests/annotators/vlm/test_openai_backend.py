@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
@@ -238,7 +239,7 @@ def test_each_request_is_answered_once_within_the_limit_of_open_ones(server: Lab
     for answer in answers:
         assert isinstance(answer, Reply)
         number = int(answer.key.partition("#")[2])
-        assert json.loads(answer.text) == {"id": answer.key, "frames": [{"frame": 1, "label": number >= 10}]}
+        assert json.loads(answer.text) == {"id": answer.key, "frames": [{"frame": 1, "interactive": number >= 10}]}
     assert server.most_open == 8
     assert server.connections == 8  # used again, also by the second call
 
@@ -395,6 +396,13 @@ def test_what_fails_every_time_is_given_up_alone(trouble: Behaviour, words: str,
     assert isinstance(bad, Refusal)
     assert words in bad.why
     assert {type(answer) for answer in answers.values()} == {Reply}
+
+
+def test_an_answer_that_comes_too_late_twice_is_not_waited_for_again(backend: Backends) -> None:
+    with labeller(servers.slow(PERFECT, seconds=30)) as server:
+        why = refusal(backend(server.address, request_seconds=0.2, tries=9))
+        assert why == "2 tries failed; the last: no whole answer within 0.2 s"
+        assert len(server.asked) == 2
 
 
 def test_a_server_that_lists_no_models_is_there_all_the_same(backend: Backends) -> None:
@@ -624,6 +632,31 @@ def test_text_in_parts_is_joined(backend: Backends) -> None:
     parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "{"}, {"type": "text", "text": "}"}]
     with labeller(replying(message={"content": parts})) as server:
         assert the_answer(backend(server.address)) == Reply(key="clip#0", text="{}")
+
+
+@pytest.mark.parametrize(
+    ("behave", "changed"),
+    [
+        (servers.too_few(PERFECT), {"frames": [{"frame": 1, "interactive": False}]}),
+        (servers.too_few(PERFECT, missing=2), {"frames": []}),
+        (servers.too_many(PERFECT), {"frames": [{"frame": n, "interactive": n > 1} for n in (1, 2, 3)]}),
+        (servers.wrong_id(PERFECT), {"id": "another"}),
+        (servers.noisy(late, share=1.0), {"frames": [{"frame": n, "interactive": n < 2} for n in (1, 2)]}),
+    ],
+)
+def test_answers_are_handed_on_as_they_are(behave: Behaviour, changed: dict[str, Any], backend: Backends) -> None:
+    right = {"id": "clip#9", "frames": [{"frame": n, "interactive": n > 1} for n in (1, 2)]}
+    request = replace(question(9), pictures=(picture(0.9), picture(1.1)))
+    with labeller(behave) as server:
+        made = backend(server.address)
+        answer = the_answer(made, request)
+        assert isinstance(answer, Reply)
+        assert answer.key == request.key
+        assert json.loads(answer.text) == right | changed
+        server.behave = servers.broken_answer
+        answer = the_answer(made, request)
+        assert isinstance(answer, Reply)
+        assert answer.text == '{"id": "'
 
 
 # ---- leaving
