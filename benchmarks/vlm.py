@@ -29,7 +29,7 @@ from annotators.vlm.openai_backend import OpenAIBackend
 from annotators.vlm.openai_messages import body_of
 from annotators.vlm.openai_settings import OpenAISettings
 
-ANSWER = {"id": "clip", "frames": [{"frame": number, "interactive": number % 2 == 0} for number in range(1, 9)]}
+ANSWER = {"id": "clip", "interactive": {str(number): number % 2 == 0 for number in range(1, 9)}}
 RESPONSE = json.dumps(
     {
         "choices": [{"message": {"role": "assistant", "content": json.dumps(ANSWER)}, "finish_reason": "stop"}],

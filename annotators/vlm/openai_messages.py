@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotators.vlm.backend import Refusal, Reply, Request, Token
+from annotators.vlm.backend import Picture, Refusal, Reply, Request, Token
+from annotators.vlm.messages import chat_messages
 from annotators.vlm.openai_settings import OpenAISettings
 
 _THOUGHT_ENDS = "</think>"
@@ -27,7 +28,7 @@ def body_of(request: Request, *, settings: OpenAISettings) -> bytes:
     """The body of `request`: JSON, with each picture as a JPEG after its number and time."""
     body: dict[str, Any] = {
         "model": settings.model,
-        "messages": _messages(request, settings),
+        "messages": chat_messages(request, lambda picture: _picture_part(picture, settings)),
         "max_tokens": request.max_tokens,
         "temperature": settings.temperature,
     }
@@ -39,17 +40,9 @@ def body_of(request: Request, *, settings: OpenAISettings) -> bytes:
     return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
 
 
-def _messages(request: Request, settings: OpenAISettings) -> list[dict[str, Any]]:
-    content: list[dict[str, Any]] = []
-    for number, picture in enumerate(request.pictures, 1):
-        url = "data:image/jpeg;base64," + base64.b64encode(_jpeg(picture.image, settings)).decode()
-        content += [
-            {"type": "text", "text": f"Frame {number} at {picture.seconds:.3f} s:"},
-            {"type": "image_url", "image_url": {"url": url}},
-        ]
-    content.append({"type": "text", "text": request.text})
-    system = [{"role": "system", "content": request.system}] if request.system else []
-    return [*system, {"role": "user", "content": content}]
+def _picture_part(picture: Picture, settings: OpenAISettings) -> dict[str, Any]:
+    url = "data:image/jpeg;base64," + base64.b64encode(_jpeg(picture.image, settings)).decode()
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _jpeg(image: NDArray[np.uint8], settings: OpenAISettings) -> bytes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
 import math
 import random
@@ -30,6 +29,7 @@ import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
 
+_ID = re.compile(r'"id": ?"([^"]+)"')
 _TIME = re.compile(r"at (-?\d+\.\d+) s")
 
 
@@ -76,9 +76,10 @@ class Asked:
 
     @cached_property
     def id(self) -> str:
-        """The id that the answer has to bear; else a hash of the request."""
+        """The id that the answer has to bear, by the schema or the question; "" if they name none."""
         const = self.schema.get("properties", {}).get("id", {}).get("const")
-        return const or hashlib.sha256(json.dumps(self.body["messages"]).encode()).hexdigest()[:16]
+        told = _ID.findall(self.question)
+        return const or (told[-1] if told else "")
 
 
 Answer = str | web.StreamResponse
@@ -239,9 +240,8 @@ def noisy(truth: Callable[[float], bool], *, share: float, seed: int = 0, **word
 
 def _answer(asked: Asked, labels: list[bool], words: Mapping[str, Any]) -> dict[str, Any]:
     properties = asked.schema.get("properties") or {}
-    if "frames" in properties or set(properties) <= {"id"}:
-        frames = [{"frame": number, "interactive": label} for number, label in enumerate(labels, 1)]
-        return {"id": asked.id, "frames": frames}
+    if "interactive" in properties or set(properties) <= {"id"}:
+        return {"id": asked.id, "interactive": {str(number): label for number, label in enumerate(labels, 1)}}
     said = {name: word(asked) if callable(word) else word for name, word in words.items() if name in properties}
     return {name: said[name] if name in said else _fitting(schema) for name, schema in properties.items()}
 
@@ -318,12 +318,12 @@ def endless_text(asked: Asked) -> Answer:
 
 def too_few(behave: Behaviour, *, missing: int = 1) -> Behaviour:
     """The last frames are not answered for."""
-    return _changed(behave, lambda frames: frames[:-missing])
+    return _changed(behave, lambda frames: dict([*frames.items()][:-missing]))
 
 
 def too_many(behave: Behaviour) -> Behaviour:
     """One frame more is answered for than there is."""
-    return _changed(behave, lambda frames: [*frames, frames[-1] | {"frame": len(frames) + 1}])
+    return _changed(behave, lambda frames: frames | {str(len(frames) + 1): True})
 
 
 def wrong_id(behave: Behaviour) -> Behaviour:
@@ -331,12 +331,12 @@ def wrong_id(behave: Behaviour) -> Behaviour:
     return _changed(behave, lambda frames: frames, id="another")
 
 
-def _changed(behave: Behaviour, change: Callable[[list[Any]], list[Any]], **more: str) -> Behaviour:
+def _changed(behave: Behaviour, change: Callable[[dict[str, bool]], dict[str, bool]], **more: str) -> Behaviour:
     async def answer(asked: Asked) -> Answer:
         text = await _of(behave, asked)
         assert isinstance(text, str)
         whole = json.loads(text)
-        frames = {"frames": change(whole["frames"])} if "frames" in whole else {}
+        frames = {"interactive": change(whole["interactive"])} if "interactive" in whole else {}
         return json.dumps(whole | frames | more)
 
     return answer

@@ -118,7 +118,7 @@ def test_frames_are_sent_with_their_numbers_and_times_before_the_question(server
     reply = the_answer(backend(server.address), request)
     (asked,) = server.asked
     system, user = asked.body["messages"]
-    assert system == {"role": "system", "content": "A."}
+    assert system == {"role": "system", "content": [{"type": "text", "text": "A."}]}
     texts = [part.get("text") for part in user["content"]]
     assert texts == ["Frame 1 at 0.700 s:", None, "Frame 2 at 0.733 s:", None, "Frame 3 at 0.767 s:", None, "B?"]
     assert [image.shape for image in asked.pictures] == [(32, 24, 3)] * 3
@@ -239,7 +239,7 @@ def test_each_request_is_answered_once_within_the_limit_of_open_ones(server: Lab
     for answer in answers:
         assert isinstance(answer, Reply)
         number = int(answer.key.partition("#")[2])
-        assert json.loads(answer.text) == {"id": answer.key, "frames": [{"frame": 1, "interactive": number >= 10}]}
+        assert json.loads(answer.text) == {"id": answer.key, "interactive": {"1": number >= 10}}
     assert server.most_open == 8
     assert server.connections == 8  # used again, also by the second call
 
@@ -637,15 +637,15 @@ def test_text_in_parts_is_joined(backend: Backends) -> None:
 @pytest.mark.parametrize(
     ("behave", "changed"),
     [
-        (servers.too_few(PERFECT), {"frames": [{"frame": 1, "interactive": False}]}),
-        (servers.too_few(PERFECT, missing=2), {"frames": []}),
-        (servers.too_many(PERFECT), {"frames": [{"frame": n, "interactive": n > 1} for n in (1, 2, 3)]}),
+        (servers.too_few(PERFECT), {"interactive": {"1": False}}),
+        (servers.too_few(PERFECT, missing=2), {"interactive": {}}),
+        (servers.too_many(PERFECT), {"interactive": {"1": False, "2": True, "3": True}}),
         (servers.wrong_id(PERFECT), {"id": "another"}),
-        (servers.noisy(late, share=1.0), {"frames": [{"frame": n, "interactive": n < 2} for n in (1, 2)]}),
+        (servers.noisy(late, share=1.0), {"interactive": {"1": True, "2": False}}),
     ],
 )
 def test_answers_are_handed_on_as_they_are(behave: Behaviour, changed: dict[str, Any], backend: Backends) -> None:
-    right = {"id": "clip#9", "frames": [{"frame": n, "interactive": n > 1} for n in (1, 2)]}
+    right = {"id": "clip#9", "interactive": {"1": False, "2": True}}
     request = replace(question(9), pictures=(picture(0.9), picture(1.1)))
     with labeller(behave) as server:
         made = backend(server.address)
