@@ -70,7 +70,7 @@ class OpenAISettings(BaseModel):
     @classmethod
     def _is_plain_address(cls, value: str) -> str:
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # `port` raises on no number
             raise ValueError("must be an http:// or https:// address, e.g. http://127.0.0.1:8000/v1")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("must hold no password, key or parameters; a key goes into the variable of `api_key_env`")

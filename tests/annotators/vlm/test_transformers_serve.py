@@ -19,7 +19,7 @@ from annotators.vlm.backend import Picture, Reply, Request
 from annotators.vlm.openai_backend import OpenAIBackend
 from annotators.vlm.openai_settings import OpenAISettings
 from schemas.errors import ConfigError
-from tests.annotators.vlm.test_openai_backend import free_port
+from tests.annotators.vlm.asking import free_port
 from tests.clips import shared
 
 SERVE = """
