@@ -110,7 +110,9 @@ def upsample(
     bridged = np.where(changes, turned, first + share * (second - first)).clip(0, 1)
 
     own = values[nearest(asked_at, seconds)]
-    stretch = np.where(place == len(given), seconds[-1], end) - np.where(place == 0, seconds[0], start)
-    too_long = stretch > longest_unknown + _ROUNDING
+    early, late = place == 0, place == len(given)  # before the first label, after the last
+    skipped = np.where(late, len(values), after) - np.where(early, -1, before) > 1
+    stretch = np.where(late, seconds[-1], end) - np.where(early, seconds[0], start)
+    too_long = skipped & (stretch > longest_unknown + _ROUNDING)
     unknown = too_long & np.isnan(own)
     return FrameEvidence(np.where(unknown, 0.0, np.where(too_long, own, bridged)), ~unknown)
