@@ -83,6 +83,8 @@ def _caption(text: str) -> str:
     text = " ".join(text.split())
     if not text:
         raise ValueError("it is empty")
+    if not text.isprintable():
+        raise ValueError("it holds characters that cannot be shown")
     if _EAST_ASIAN.search(text):
         raise ValueError("it is not in English")
     if found := _COLOURS.search(text):

@@ -43,12 +43,16 @@ def render(name: Name, *, language: Language, **values: Any) -> str:
         ConfigError: there is no such prompt or language, its file is broken, or wants other values than these.
 
     """
+    from jinja2 import TemplateError
+
     template, wanted = _template(name, language)
+    where = _file(name, language).name
     if wanted != set(values):
-        raise ConfigError(
-            f"the prompt is given {_listed(values)}, but uses {_listed(wanted)}", where=_file(name, language).name
-        )
-    return template.render(values).strip()
+        raise ConfigError(f"the prompt is given {_listed(values)}, but uses {_listed(wanted)}", where=where)
+    try:
+        return template.render(values).strip()
+    except (TemplateError, TypeError) as error:
+        raise ConfigError(f"the prompt cannot be filled in: {error}", where=where) from error
 
 
 def version(name: Name, language: Language) -> int:

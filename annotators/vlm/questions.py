@@ -58,6 +58,7 @@ def label_requests(clip_key: str, plan: Plan, *, part: Part, language: Language 
             fields=answers.frames_fields(len(window.shown)),
             max_tokens=_TOKENS_BESIDE + _TOKENS_PER_FRAME * len(window.shown),
             language=language,
+            count=len(window.shown),
             garment=GARMENTS[language][part],
         )
         for number, window in enumerate(plan.windows)
@@ -94,6 +95,7 @@ def category_request(
         fields=answers.category_fields(allowed),
         max_tokens=_TOKENS_OF_CAPTION,
         language=language,
+        times=_times(pictures),
         garment=GARMENTS[language][part],
         categories=allowed,
         nothing=NONE_OF_THESE,
@@ -125,6 +127,7 @@ def caption_request(clip_key: str, pictures: Sequence[Picture], *, language: Lan
         fields=answers.caption_fields(),
         max_tokens=_TOKENS_OF_CAPTION,
         language=language,
+        times=_times(pictures),
     )
 
 
@@ -153,6 +156,7 @@ def judge_request(
         fields=answers.judge_fields(allowed, verdicts),
         max_tokens=_TOKENS_OF_CAPTION,
         language=language,
+        times=_times(pictures),
         garment=GARMENTS[language][part],
         category=category,
         description=description,
@@ -176,7 +180,7 @@ def answer_id(name: str, pictures: Sequence[Picture], values: Mapping[str, Any],
     Of the content, not of the clip's key, which every reply has beside it: so the same question is the same text
     whatever the clip is called, and a cache finds its answer again.
     """
-    shown = [(picture.digest, round(picture.seconds, 6)) for picture in pictures]
+    shown = [(picture.digest, round(picture.seconds, 3)) for picture in pictures]
     asked = [name, language, prompts.fingerprint("system", name, language=language), shown, values]
     return hashlib.blake2b(json.dumps(asked).encode(), digest_size=4).hexdigest()
 
@@ -194,8 +198,6 @@ def _request(
     """The question of prompt `name` with `values`, about `pictures`, to be answered in `fields`."""
     if not pictures:
         raise ValueError(f"{key}: there are no pictures to ask about")
-    if name != "garment":
-        values["times"] = [picture.seconds for picture in pictures]
     own_id = answer_id(name, pictures, values, language=language)
     return Request(
         key=key,
@@ -205,6 +207,10 @@ def _request(
         schema=answers.schema(own_id, fields),
         max_tokens=max_tokens,
     )
+
+
+def _times(pictures: Sequence[Picture]) -> list[float]:
+    return [picture.seconds for picture in pictures]
 
 
 def _with_none(categories: Sequence[str]) -> list[str]:

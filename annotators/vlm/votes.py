@@ -107,7 +107,7 @@ def upsample(
     first, second = values[before], values[after]
     turned = np.where(share >= turn - _ROUNDING, second, first)
     changes = (first >= INTERACTIVE) != (second >= INTERACTIVE)
-    bridged = np.where(changes, turned, first + share * (second - first)).clip(0, 1)
+    bridged = np.where(changes, turned, first + share * (second - first))
 
     own = values[nearest(asked_at, seconds)]
     early, late = place == 0, place == len(given)  # before the first label, after the last

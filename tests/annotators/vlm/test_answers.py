@@ -202,6 +202,8 @@ def test_a_garment_has_parts_or_has_not() -> None:
         ({"description": "pulls at the Red hem"}, FaultKind.WRONG_WORDS),
         ({"description": "smooths the striped fabric"}, FaultKind.WRONG_WORDS),
         ({"description": "整理衣领"}, FaultKind.WRONG_WORDS),
+        ({"description": "pulls \x00 the hem"}, FaultKind.WRONG_WORDS),
+        ({"description": "pulls \ud83d the hem"}, FaultKind.WRONG_FIELDS),  # half a character
         ({"description": "x" * 601}, FaultKind.WRONG_WORDS),
         ({"id": "00000000"}, FaultKind.OTHER_QUESTION),
     ],

@@ -116,6 +116,13 @@ def test_a_broken_prompt_says_where(folder: Path, text: str, match: str) -> None
         render("repair", language="en", question="q", answer="a", fault="f")
 
 
+@pytest.mark.parametrize("hole", ["{{ question.nothing }}", "{{ question / 2 }}"])
+def test_a_prompt_that_wants_of_a_value_what_it_has_not_says_so(folder: Path, hole: str) -> None:
+    (folder / "repair.en.txt").write_text("version: 1\n{{ answer }} {{ fault }} " + hole)
+    with pytest.raises(ConfigError, match=r"repair\.en\.txt: the prompt cannot be filled in"):
+        render("repair", language="en", question="q", answer="a", fault="f")
+
+
 def test_a_file_that_is_no_text_says_so(folder: Path) -> None:
     (folder / "system.en.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"system\.en\.txt: the prompt cannot be read"):
@@ -146,8 +153,9 @@ def test_questions_name_garment_frames_and_times(language: Language, part: Part)
         assert "{{" not in request.text
         if name != "caption":
             assert GARMENTS[language][part] in request.text
-    frames = questions(language, part)["frames"].text
-    assert [f"{index / 8:.3f}" in frames for index in range(5)] == [True] * 5
+    frames, caption = (questions(language, part)[name].text for name in ("frames", "caption"))
+    assert re.findall(r"\b5\b", frames)
+    assert re.findall(r"\d+\.\d+", caption) == ["0.000", "0.250"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -112,6 +112,11 @@ def test_a_long_gap_is_unknown_never_interactive_and_counted() -> None:
     assert found.unknown_share == 0.5
 
 
+def test_beside_a_long_gap_a_label_holds_for_the_frames_nearest_to_it() -> None:
+    found = carried([1, NAN, NAN, 0.6], times=[0, 0.4, 2.6, 3], longest=1)
+    assert found.probability.tolist() == [1, 1, 0.6, 0.6]
+
+
 def test_gaps_at_the_ends_count_from_the_end() -> None:
     times = [0, 1, 2, 3]
     assert carried([NAN, NAN, 1, 1], times=times, longest=1.9).known.tolist() == [False, False, True, True]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from annotators.vlm.backend import Picture
 from annotators.vlm.windows import Plan, Sampling, labelling_frames, plan, scaled, spread, window_runs
 from media.reader import open_reader
 from tests.annotators.vlm.pictures import RATES, noise, times_of
@@ -129,6 +130,13 @@ def test_windows_of_the_same_pictures_are_asked_about_once() -> None:
         for window in plan(loop, times_of(20, 8), Sampling(window=4, stride=4)).windows
     ]
     assert runs == [[0, 4, 8, 16], [12]]
+
+
+def test_pictures_of_the_same_bytes_in_another_shape_are_others() -> None:
+    image = noise(1, size=(20, 30))[0]
+    assert Picture(image, 0.0).digest == Picture(image.copy(), 1.0).digest
+    assert Picture(image, 0.0).digest != Picture(image.reshape(30, 20, 3), 0.0).digest
+    assert Picture(image[:, ::-1], 0.0).digest == Picture(image[:, ::-1].copy(), 0.0).digest
 
 
 def test_pictures_are_made_smaller_never_larger() -> None:
