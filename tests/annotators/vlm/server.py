@@ -159,6 +159,13 @@ def labeller(behave: Behaviour, *, port: int = 0, tls: ssl.SSLContext | None = N
         await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
         return int(runner.addresses[0][1])
 
+    async def stop() -> None:
+        for site in list(runner.sites):
+            await site.stop()
+        await asyncio.sleep(0.01)  # connections just taken become known, so that the next line closes them too
+        await runner.cleanup()
+        await asyncio.sleep(0.01)  # which they are in the loop's next turns
+
     thread = threading.Thread(target=loop.run_forever, name="labeller", daemon=True)
     thread.start()
     bound = asyncio.run_coroutine_threadsafe(start(), loop).result()
@@ -166,7 +173,7 @@ def labeller(behave: Behaviour, *, port: int = 0, tls: ssl.SSLContext | None = N
     try:
         yield server
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        asyncio.run_coroutine_threadsafe(stop(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
