@@ -244,9 +244,9 @@ def _read(request: Request, reply: Reply, form: type[_Form]) -> _Form | Fault:
         return Fault(FaultKind.OTHER_QUESTION, f"it answers {reply.key!r}, not {request.key!r}")
     fenced = _FENCED.fullmatch(reply.text)
     try:
-        content = json.loads(fenced[1] if fenced else reply.text, object_pairs_hook=_no_doubles)
-    except _DoubledNameError as error:
-        return Fault(FaultKind.WRONG_FIELDS, f"the name {error} stands twice in one object")
+        content = json.loads(fenced[1] if fenced else reply.text, object_pairs_hook=_well_named)
+    except _BadNameError as error:
+        return Fault(FaultKind.WRONG_FIELDS, str(error))
     except (ValueError, RecursionError) as error:
         if reply.ended == "length":
             return Fault(FaultKind.CUT_OFF, f"it was cut off after {len(reply.text)} characters; be brief")
@@ -266,15 +266,17 @@ def _read(request: Request, reply: Reply, form: type[_Form]) -> _Form | Fault:
     return answer
 
 
-class _DoubledNameError(Exception):
-    """A name stands twice in one object."""
+class _BadNameError(Exception):
+    """A name in an object that cannot be meant."""
 
 
-def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _well_named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise _DoubledNameError(f"{name!r:.60}")
+            raise _BadNameError(f"the name {name!r:.60} stands twice in one object")
+        if not name.isprintable():
+            raise _BadNameError(f"there is no field {name!r:.60}")
         found[name] = value
     return found
 

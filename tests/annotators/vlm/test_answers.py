@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from random import Random
 from typing import Any
 
 import pytest
@@ -149,6 +150,27 @@ def test_an_answer_cut_off_is_told_from_a_broken_one() -> None:
     assert fault(read_frames(request, endless)) is FaultKind.CUT_OFF
     whole = answer(request, interactive=labels(True, False, True))
     assert isinstance(read_frames(request, Reply(key=whole.key, text=whole.text, ended="length")), FrameLabels)
+
+
+def test_damaged_answers_never_raise_and_never_mean_something_else() -> None:
+    request, random = window(), Random(5)
+    right = answer(request, interactive=labels(True, False, True)).text
+    bits = ["", " ", "\n", '"', "{", "}", "[", ",", ":", "1", "2", "true", "false", "null", "\\", "\\ud83d", "é", "```"]
+    understood = 0
+    for _ in range(3000):
+        text = right
+        for _ in range(random.randint(1, 3)):
+            place = random.randrange(len(text) + 1)
+            text = text[:place] + random.choice(bits) + text[place + random.choice([0, 1, 4]) :]
+        tokens = tuple(Token(text=piece, logprob=-0.1) for piece in re.findall(r"\w+|\W", text))
+        found = read_frames(request, Reply(key=request.key, text=text, tokens=tokens))
+        if isinstance(found, Fault):
+            assert found.what.encode()
+            assert repair_request(request, Reply(key=request.key, text=text), found).text
+        else:
+            understood += 1
+            assert json.loads(text) == {"id": id_of(request), "interactive": labels(*found.interactive)}
+    assert 0 < understood < 1000  # a space more does no harm
 
 
 # ---- what is one
