@@ -92,7 +92,7 @@ class Model:
             return [*refused, *self.answers(fitting)]
         constraint = self._constraint(prompts)
         with torch.random.fork_rng():
-            torch.manual_seed(crc32("\n".join(prompt.request.key for prompt in prompts).encode()))
+            torch.manual_seed(crc32("\n".join(prompt.text for prompt in prompts).encode()))
             generated = self._network.generate(
                 **inputs,
                 max_new_tokens=max(prompt.request.max_tokens for prompt in prompts),

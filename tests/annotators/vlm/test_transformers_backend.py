@@ -15,12 +15,17 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from annotators.vlm.answers import Fault, FrameLabels, read_frames
 from annotators.vlm.backend import Picture, Refusal, Reply, Request
+from annotators.vlm.questions import label_requests
 from annotators.vlm.transformers_backend import TransformersBackend
 from annotators.vlm.transformers_settings import TransformersSettings
+from annotators.vlm.windows import Sampling, plan
+from media.frames import frames
 from schemas.errors import ConfigError, MissingExtraError, WeightsError
+from schemas.manifest import Part
 from tests.annotators.vlm.tiny_qwen import Kind, build
-from tests.clips import shared
+from tests.clips import clip_from, shared
 
 ABSENT = [name for name in ("transformers", "torchvision", "qwen_vl_utils", "llguidance") if find_spec(name) is None]
 needs_extra = pytest.mark.skipif(bool(ABSENT), reason=f"the extra vlm is not installed: {', '.join(ABSENT)}")
@@ -374,32 +379,26 @@ def ray() -> Iterator[Any]:
 
 @needs_extra
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_labels_a_real_clip_in_a_worker_of_ray(folders: dict[str, Path], kind: Kind, ray: Any) -> None:
+def test_labels_a_real_clip_in_a_worker_of_ray(folders: dict[str, Path], ray: Any) -> None:
     """In a process that nobody has prepared: the backend itself makes torchvision fit a CPU torch."""
     video = shared("clips/open_hand.mp4")
 
     @ray.remote
-    def label(folder: Path) -> list[Reply | Refusal]:
-        from media.frames import frames
-        from tests.clips import clip_from
-
+    def label(folder: Path) -> list[tuple[int, FrameLabels | Fault]]:
         clip = clip_from(video)
-        shown = frames(clip, fps=2, height=112)
-        seconds = [index / float(clip.span.fps) for index in shown.indices]
-        pictures = tuple(Picture(image, second) for image, second in zip(shown.images, seconds, strict=True))
-        request = Request(
-            key=clip.key,
-            system="",
-            text="Which?",
-            pictures=pictures,
-            schema=schema(clip.key, len(shown)),
-            max_tokens=500,
-        )
-        return list(backend(folder).ask([request]))
+        decoded = frames(clip, fps=4, height=112)
+        shown = plan(decoded.images, decoded.indices / float(clip.span.fps), Sampling(rate=4, window=8, stride=4))
+        requests = {request.key: request for request in label_requests(clip.key, shown, part=Part.UPPER)}
+        answers = backend(folder).ask([*requests.values()])
+        return [
+            (len(requests[answer.key].pictures), read_frames(requests[answer.key], answer))
+            for answer in answers
+            if isinstance(answer, Reply)
+        ]
 
-    (reply,) = ray.get(label.remote(folders[kind]), timeout=120)
-    frames = json.loads(reply.text)["frames"]
-    assert reply.ended == "stop"
-    assert len(frames) >= 2
-    assert [frame["frame"] for frame in frames] == [*range(1, len(frames) + 1)]
+    for windows in ray.get([label.remote(folders[kind]) for kind in KINDS], timeout=120):
+        assert len(windows) > 1
+        for pictures, labels in windows:
+            assert isinstance(labels, FrameLabels), labels
+            assert len(labels.interactive) == pictures
+            assert all(0 < probability < 1 for probability in labels.probabilities)
