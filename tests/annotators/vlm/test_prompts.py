@@ -220,6 +220,9 @@ def test_the_same_question_has_the_same_id_and_another_another() -> None:
         id_of(later),
     ]
     assert len({own, *others}) == 5
+    plans = [plan(noise(5), times_of(5, 8) + start, Sampling()) for start in (0.0, 0.0, 1.0)]
+    asked = [label_requests(KEY, made, part=Part.UPPER)[0].schema for made in plans]
+    assert [form == asked[0] for form in asked] == [True, True, False]
 
 
 def test_there_is_no_question_without_a_picture() -> None:
