@@ -1,8 +1,8 @@
 """Answers generated token by token to a JSON schema, and how likely each token was.
 
-Grammars are llguidance's, which vLLM and SGLang use too. Where the schema leaves no choice, its text is written in the
-tokenizer's own tokens; where it leaves one, only tokens that lead on to a valid answer compete, and the probabilities
-are those among them: where a boolean begins, p(true) + p(false) = 1.
+Grammars are those of llguidance, which vLLM and SGLang offer too. Where the schema leaves no choice, its text is
+written in the tokenizer's own tokens; where it leaves one, only tokens that lead on to a valid answer compete, and the
+probabilities are those among them: where a boolean begins, p(true) + p(false) = 1.
 
 Shapes: B requests in a batch, V words of the model's output, K likeliest tokens kept.
 """

@@ -53,7 +53,10 @@ class Model:
         words, tokenizer = self._network.config.get_text_config(), self._processor.tokenizer
         self._context: int = words.max_position_embeddings
         ends = sorted({*_ids(self._network.generation_config.eos_token_id), *_ids(tokenizer.eos_token_id)})
-        self._vocabulary = Vocabulary(tokenizer, size=words.vocab_size, ends=ends)
+        try:
+            self._vocabulary = Vocabulary(tokenizer, size=words.vocab_size, ends=ends)
+        except ValueError as error:
+            raise _broken(folder, f"its tokenizer does not fit the model: {error}") from error
         # Published generation configs sample and punish repetition, which would bend answers and probabilities.
         padding = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         temperature = settings.temperature
@@ -91,7 +94,7 @@ class Model:
             refused = [Refusal(key=prompt.request.key, why=why) for prompt in prompts if prompt not in fitting]
             return [*refused, *self.answers(fitting)]
         constraint = self._constraint(prompts)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(crc32("\n".join(prompt.text for prompt in prompts).encode()))
             generated = self._network.generate(
                 **inputs,

@@ -329,6 +329,14 @@ def text_only(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
 
 
+def add_words(folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"word{number}" for number in range(50)])
+    tokenizer.save_pretrained(folder)
+
+
 @needs_extra
 @pytest.mark.parametrize(
     ("damage", "words"),
@@ -341,6 +349,7 @@ def text_only(folder: Path) -> None:
         (cut, "cannot be loaded"),
         (lose_a_weight, "1 weights are absent, e.g. .*linear_fc1.weight"),
         (narrow, "cannot be loaded"),
+        (add_words, "tokenizer does not fit"),
     ],
 )
 def test_a_folder_without_a_whole_model_is_an_error(broken: Path, damage: Callable[[Path], Any], words: str) -> None:
