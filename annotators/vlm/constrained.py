@@ -25,8 +25,6 @@ from transformers import LogitsProcessor, PreTrainedTokenizerFast
 from annotators.vlm.backend import Token
 from schemas.errors import ConfigError
 
-_COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -65,7 +63,9 @@ class Vocabulary:
             ConfigError: it is no schema.
 
         """
-        grammar = LLMatcher.grammar_from_json_schema(dict(schema), defaults=_COMPACT | {"lenient": True})
+        grammar = LLMatcher.grammar_from_json_schema(
+            dict(schema), defaults={"whitespace_flexible": False, "lenient": True}
+        )
         matcher = LLMatcher(self._words, grammar, log_level=0)
         if matcher.is_error():
             raise ConfigError(
