@@ -46,8 +46,8 @@ class Smoothing(BaseModel):
 VLM_SMOOTHING = Smoothing(average=0.5, high=0.7, low=0.5, spike=0.0, gap=0.4, shortest=0.45)
 """For the joined labels of a vision-language model; chosen by simulation (`benchmarks/smoothing.py`).
 
-Takes out wrong labels in runs of 1 to 3. With 15 % of the labels in such runs, frame F1 is 0.96 at 12 labels a second in
-windows of 16 every 6, and 0.92 at 8 in windows of 16 every 8. Runs as long as true segments cannot be told from these.
+Takes out wrong labels in runs of 1 to 3. With 15 % of the labels in such runs, frame F1 is 0.96 at 12 labels a second
+in windows of 16 every 6, and 0.92 at 8 in windows of 16 every 8. Runs as long as true segments stay.
 """
 
 

@@ -18,6 +18,7 @@ kinds of noise but the long runs.
 from __future__ import annotations
 
 import argparse
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -123,7 +124,7 @@ def seen(rng: np.random.Generator, truth: Bools, *, lag: int) -> Bools:
     return np.array(as_labels(shifted, len(truth)))
 
 
-def answered(rng: np.random.Generator, truth: Bools, noise: Noise, runs: list[range]) -> Iterator[Values | None]:
+def answered(rng: np.random.Generator, truth: Bools, noise: Noise, runs: list[range]) -> Iterator[list[float] | None]:
     """For each window, the probability of each of its pictures; None: no answer."""
     shared = bursts(rng, len(truth), share=noise.shared, lengths=noise.lengths)
     for run in runs:
@@ -133,7 +134,8 @@ def answered(rng: np.random.Generator, truth: Bools, noise: Noise, runs: list[ra
         label = truth[run.start : run.stop] ^ wrong
         odds = np.where(wrong, rng.gamma(2, 0.6, size), rng.gamma(4, 0.75, size)) * np.exp(rng.normal(0, 0.5))
         sure = np.full(size, np.inf) if noise.hard else odds
-        yield None if rng.random() < noise.missed else 1 / (1 + np.exp(np.where(label, -sure, sure)))
+        probabilities = 1 / (1 + np.exp(np.where(label, -sure, sure)))
+        yield None if rng.random() < noise.missed else probabilities.tolist()
 
 
 def bursts(rng: np.random.Generator, count: int, *, share: float, lengths: tuple[int, ...]) -> Bools:
@@ -180,10 +182,10 @@ def score(film: Film, found: list[Segment], *, rate: float) -> Score:
     """Compare segments with the truth of a film."""
     labels = np.array(as_labels(found, len(film.truth)))
     true = segments(film.truth)
-    first, last = np.array(found, int).reshape(-1, 2).T
+    first, last = [segment[0] for segment in found], [segment[1] for segment in found]
     distances: list[float] = []
     for start, end in true:
-        near = range(int(np.searchsorted(last, start)), int(np.searchsorted(first, end, side="right")))
+        near = range(bisect_left(last, start), bisect_right(first, end))
         if near:
             best = max(near, key=lambda i: min(end, last[i]) - max(start, first[i]))
             distances += [abs(start - first[best]), abs(end - last[best])]
