@@ -22,6 +22,7 @@ class OpenAISettings(BaseModel):
     # An address may hold a password by mistake: a message about it must not repeat it.
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
 
+    kind: Literal["openai"] = Field(default="openai", description="Which backend: an OpenAI-compatible server.")
     base_url: str = Field(description="Address of the server's API, e.g. http://127.0.0.1:8000/v1.")
     model: str = Field(min_length=1, description="Name under which the server has the model.")
     api_key_env: str = Field(

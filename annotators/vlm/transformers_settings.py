@@ -15,6 +15,9 @@ class TransformersSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    kind: Literal["transformers"] = Field(
+        default="transformers", description="Which backend: a model in the worker's own process."
+    )
     model: str = Field(
         min_length=1,
         description="Folder of the weights, as published: config.json, *.safetensors, tokenizer, chat template.",
