@@ -91,6 +91,10 @@ class Asker:
             self._cache.flush()
         return {question.request.key: answers[content] for content, same in alike.items() for question in same}
 
+    def close(self) -> None:
+        """Close the backend."""
+        self._backend.close()
+
     def _known(self, question: Question[T], reply: Reply) -> T | None:
         answer = question.read(question.request, replace(reply, key=question.request.key))
         return None if isinstance(answer, Fault) else answer
