@@ -27,7 +27,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedSample:
-    """A sample whose interactions are judged: `frames` of it, `fps` a second."""
+    """A sample whose interactions are judged, as far as they lie in its first `frames`, `fps` a second."""
 
     entry: Entry
     part: Part
@@ -64,11 +64,7 @@ def _read_sample(entry: Entry, judging: Judging) -> AnnotatedSample:
     annotation: Annotation = stored.artifact("annotation")
     meta = stored.meta()
     frames = min(judging.frames or len(annotation.labels), len(annotation.labels))
-    actions = tuple(
-        action.model_copy(update={"end_frame": min(action.end_frame, frames - 1)})
-        for action in annotation.actions
-        if action.start_frame < frames
-    )
+    actions = tuple(action for action in annotation.actions if action.start_frame < frames)
     return AnnotatedSample(entry=entry, part=meta.pair.part, fps=float(meta.span.fps), frames=frames, actions=actions)
 
 

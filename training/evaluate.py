@@ -7,17 +7,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from annotators.vlm import prompts
-from annotators.vlm.backend import Backend
-from annotators.vlm.openai_settings import OpenAISettings
-from annotators.vlm.transformers_settings import TransformersSettings
+from annotators.vlm.asking import Asker
+from annotators.vlm.backends import BackendSettings, open_backend
+from annotators.vlm.cache import Cache
 from schemas.errors import ConfigError, VvtError
 from training.annotated import read_samples
-from training.asking import AnswerFile
 from training.isr import Estimate, Judged, Kind, Outcome, Positions, Score, Scores, scores
 from training.judge import Judge
 from training.judging import Judging
@@ -30,26 +29,11 @@ class JudgeConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    openai: OpenAISettings | None = Field(default=None, description="An OpenAI-compatible server.")
-    transformers: TransformersSettings | None = Field(default=None, description="A model in this process.")
+    backend: BackendSettings = Field(description="The model, as in the labelling stage.")
+    cache: str = Field(
+        default="", description="Folder or fsspec URL in which answers are kept; empty: beside the report."
+    )
     judging: Judging = Judging()
-
-    @model_validator(mode="after")
-    def _is_one_judge(self) -> JudgeConfig:
-        if (self.openai is None) == (self.transformers is None):
-            raise ValueError("name the judge by `openai` or by `transformers`, one of them")
-        return self
-
-    def backend(self) -> Backend:
-        """The model, ready to be asked."""
-        if self.openai:
-            from annotators.vlm.openai_backend import OpenAIBackend
-
-            return OpenAIBackend(self.openai)
-        from annotators.vlm.transformers_backend import TransformersBackend
-
-        assert self.transformers
-        return TransformersBackend(self.transformers)
 
 
 class IsrReport(BaseModel):
@@ -86,11 +70,8 @@ def _group() -> None:
 def isr(
     dataset: Annotated[str, typer.Option(help="Folder or URL that `vvt build` wrote.", show_default=False)],
     generated: Annotated[str, typer.Option(help="Folder or URL of the videos, KEY.mp4.", show_default=False)],
-    judge: Annotated[Path, typer.Option(help="YAML: `openai` or `transformers`, and `judging`.", show_default=False)],
+    judge: Annotated[Path, typer.Option(help="YAML: `backend`, `cache`, `judging`.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Report, as JSON.")] = Path("isr.json"),
-    answers: Annotated[
-        Path | None, typer.Option(help="Where answers are kept between runs; default: beside OUT.", show_default=False)
-    ] = None,
     split: Annotated[str, typer.Option(help="Split whose samples are judged.")] = "test",
     reference: Annotated[bool, typer.Option(help="Judge the real videos too: the ceiling.")] = False,
     allow_missing: Annotated[
@@ -101,11 +82,11 @@ def isr(
 
     Run again after an interruption, it asks only what is not answered yet. Exit status: 0, or 2 if there is no score.
     """
+    config = read_config(judge)
     report = evaluate(
         dataset,
         generated,
-        config=read_config(judge),
-        cache_file=answers or out.with_suffix(".answers.jsonl"),
+        config=config.model_copy(update={"cache": config.cache or str(out.with_suffix(".answers"))}),
         split=split,
         reference=reference,
         allow_missing=allow_missing,
@@ -120,21 +101,19 @@ def evaluate(
     generated: str,
     *,
     config: JudgeConfig,
-    cache_file: Path,
     split: str = "test",
     reference: bool = False,
     allow_missing: bool = False,
 ) -> IsrReport:
-    """Judge the videos `generated`/KEY.mp4 of `split`. Raises as `Judge` and `read_samples`."""
+    """Judge the videos `generated`/KEY.mp4 of `split`. Raises as `Judge`, `read_samples` and `open_backend`."""
     judging = config.judging
     samples = read_samples(dataset, judging, split=split)
-    backend = config.backend()
+    asker = Asker(open_backend(config.backend), Cache(config.cache), language=judging.language)
     try:
-        judge = Judge(backend=backend, judging=judging, allow_missing=allow_missing, cache=AnswerFile(cache_file))
+        judge = Judge(asker=asker, judging=judging, allow_missing=allow_missing)
         judged = judge(samples, generated, reference=reference)
-        identity = dict(backend.identity)
     finally:
-        backend.close()
+        asker.close()
     kinds: tuple[Kind, ...] = ("generated", "reference") if reference else ("generated",)
     names: tuple[prompts.Name, ...] = ("system", "judge", "repair")
     return IsrReport(
@@ -142,7 +121,7 @@ def evaluate(
         split=split,
         generated=generated,
         samples=len(samples),
-        judge=identity,
+        judge=dict(config.backend.identity),
         judging=judging,
         prompts={name: prompts.fingerprint(name, language=judging.language) for name in names},
         scores={

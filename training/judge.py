@@ -8,17 +8,17 @@ the second time with both lists reversed, so that a leaning to early or late opt
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
-from annotators.vlm.answers import JudgeAnswer, Verdict
-from annotators.vlm.backend import Backend, Picture, Request
+from annotators.vlm.answers import JudgeAnswer, Verdict, read_judge
+from annotators.vlm.asking import Asker, Question, Unanswered
+from annotators.vlm.backend import Picture
 from annotators.vlm.questions import VERDICTS, judge_request
 from annotators.vlm.windows import scaled
 from schemas.errors import DatasetError, MediaError
 from training.annotated import AnnotatedSample, Video, shown_frames
-from training.asking import ask
 from training.isr import Answer, EvaluationError, Judged
 from training.judging import Judging
 
@@ -27,8 +27,8 @@ _SHOWS_NOTHING = {"missing", "empty", "not_media", "no_video", "undecodable", "t
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
-    """Is interaction `number` of `video` performed in these pictures?"""
+class Scene:
+    """Interaction `number` of `video`, in pictures."""
 
     video: Video
     number: int
@@ -44,11 +44,11 @@ class Question:
         return (options, verdicts), (options[::-1], verdicts[::-1])
 
     @cached_property
-    def requests(self) -> tuple[Request, ...]:
-        """One for each order. Keys name them for us; the judge does not see them."""
+    def questions(self) -> tuple[Question[JudgeAnswer], ...]:
+        """One for each order. Their keys, which tell the kind of video, are not shown to the judge."""
         sample = self.video.sample
         action = sample.actions[self.number]
-        return tuple(
+        requests = [
             judge_request(
                 f"{sample.entry.key}#{self.video.kind}-{turn}",
                 self.number,
@@ -61,42 +61,41 @@ class Question:
                 language=self.judging.language,
             )
             for turn, (options, verdicts) in enumerate(self.orders)
-        )
-
-    def joined(self, answers: Sequence[JudgeAnswer | str]) -> Judged:
-        """The record, from the answers in both orders, or why there is none. Half an answer is none."""
-        if why := [answer for answer in answers if isinstance(answer, str)]:
-            return self.video.judged(self.number, unjudged=why[0])
-        said = [
-            Answer(
-                category=answer.category,
-                verdict=answer.verdict,
-                category_place=options.index(answer.category),
-                verdict_place=verdicts.index(answer.verdict),
-            )
-            for answer, (options, verdicts) in zip(answers, self.orders, strict=True)
-            if isinstance(answer, JudgeAnswer)
         ]
+        return tuple(Question(request, read_judge) for request in requests)
+
+    def joined(self, answers: Sequence[JudgeAnswer | Unanswered]) -> Judged:
+        """The record, from the answers in both orders, or why there is none. Half an answer is none."""
+        said = []
+        for answer, (options, verdicts) in zip(answers, self.orders, strict=True):
+            if isinstance(answer, Unanswered):
+                return self.video.judged(self.number, unjudged=answer.why)
+            said.append(
+                Answer(
+                    category=answer.category,
+                    verdict=answer.verdict,
+                    category_place=options.index(answer.category),
+                    verdict_place=verdicts.index(answer.verdict),
+                )
+            )
         return self.video.judged(self.number, answers=said)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Judge:
-    """Asks a backend about videos.
+    """Judges videos.
 
     Attributes:
-        backend: the model.
+        asker: the model. What its cache holds is not asked again.
         judging: what it is shown.
         allow_missing: a generated video that is absent, broken or too short counts as "not performed" instead of
             ending the run.
-        cache: request's content → usable answer, kept between runs, so that nothing is asked twice.
 
     """
 
-    backend: Backend
-    judging: Judging = field(default_factory=Judging)
+    asker: Asker
+    judging: Judging
     allow_missing: bool = False
-    cache: MutableMapping[str, str] = field(default_factory=dict)
 
     def __call__(self, samples: Sequence[AnnotatedSample], generated: str, *, reference: bool = False) -> list[Judged]:
         """Every interaction of `samples` in the videos `generated`/KEY.mp4; with `reference`, in the real ones too.
@@ -107,7 +106,7 @@ class Judge:
             EvaluationError: generated videos are missing, broken or too short (unless `allow_missing`); or more than
                 `max_unjudged` of the interactions are left without a usable answer.
             DatasetError: a sample is damaged.
-            OutageError: as the backend.
+            OutageError: as the asker.
 
         """
         videos = [Video(sample, f"{generated.rstrip('/')}/{sample.entry.key}.mp4") for sample in samples]
@@ -128,8 +127,8 @@ class Judge:
         except MediaError as error:
             return _all_missing(video, error)
 
-    def _look(self, video: Video, *, decode: bool = True) -> Iterator[Question | Judged]:
-        """A question for each interaction of `video`, or the record that it is not there to be seen."""
+    def _look(self, video: Video, *, decode: bool = True) -> Iterator[Scene | Judged]:
+        """Each interaction of `video`, or the record that it is not there to be seen."""
         reader = video.open()
         times = video.times(reader)
         for number, action in enumerate(video.sample.actions):
@@ -142,24 +141,24 @@ class Judge:
                     Picture(scaled(image, max_side=self.judging.max_side), float(times[frame]))
                     for frame, image in zip(frames, reader.get(frames), strict=True)
                 ]
-                yield Question(video, number, tuple(pictures), self.judging)
+                yield Scene(video, number, tuple(pictures), self.judging)
 
     def _judge_together(self, videos: Sequence[Video]) -> list[Judged]:
-        questions: list[Question] = []
+        scenes: list[Scene] = []
         judged: list[Judged] = []
         for video in videos:
             try:
                 seen = list(self._look(video))
             except MediaError as error:
                 seen = [*_all_missing(video, error)]
-            questions += [each for each in seen if isinstance(each, Question)]
+            scenes += [each for each in seen if isinstance(each, Scene)]
             judged += [each for each in seen if isinstance(each, Judged)]
         self._check_missing(judged)
-        requests = [request for question in questions for request in question.requests]
-        random.Random(self.judging.seed).shuffle(requests)
-        answers = ask(self.backend, requests, language=self.judging.language, cache=self.cache)
+        questions = [question for scene in scenes for question in scene.questions]
+        random.Random(self.judging.seed).shuffle(questions)
+        answers = self.asker.ask(questions)
         return judged + [
-            question.joined([answers[request.key] for request in question.requests]) for question in questions
+            scene.joined([answers[question.request.key] for question in scene.questions]) for scene in scenes
         ]
 
     def _check_missing(self, missing: Sequence[Judged]) -> None:
