@@ -119,6 +119,16 @@ class VlmLabels(Stage):
         identity["fields"]["backend"] = dict(self.backend.identity)
         return {**identity, "prompts": self._prompts}
 
+    def talk(self, clip: Clip) -> Talk[Annotation]:
+        """The conversation about one clip, which somebody holds: `asking.Asker`, or who wants to know what it costs."""
+        footage = Footage.of(clip, max_side=self.sampling.max_side)
+        evidence, garment, caption = yield from self._overview(clip, footage)
+        evidence, found = yield from self._timed(clip, footage, evidence)
+        described = yield from describing.describe(
+            footage, found, garment=garment, rules=self._rules, pictures=self.segment_pictures, language=self.language
+        )
+        return self._annotation(evidence, found, described, caption=caption)
+
     @property
     def _rules(self) -> Rules:
         return Rules(self.categories, self.fallback, self.required_parts, self.contradictions)
@@ -158,20 +168,10 @@ class VlmLabels(Stage):
         """
         if self._asker is None:
             raise StageError("process() before setup()", where=self.name)
-        for clip, said in zip(clips, self._asker.hold([self._talk(clip) for clip in clips]), strict=True):
+        for clip, said in zip(clips, self._asker.hold([self.talk(clip) for clip in clips]), strict=True):
             if isinstance(said, Exception):
                 raise said
             clip.artifacts["annotation"] = said
-
-    def _talk(self, clip: Clip) -> Talk[Annotation]:
-        """The conversation about one clip."""
-        footage = Footage.of(clip, max_side=self.sampling.max_side)
-        evidence, garment, caption = yield from self._overview(clip, footage)
-        evidence, found = yield from self._timed(clip, footage, evidence)
-        described = yield from describing.describe(
-            footage, found, garment=garment, rules=self._rules, pictures=self.segment_pictures, language=self.language
-        )
-        return self._annotation(evidence, found, described, caption=caption)
 
     def _overview(self, clip: Clip, footage: Footage) -> Talk[tuple[FrameEvidence, GarmentAnswer | None, str]]:
         """What the model says of each frame, of the garment's picture, and of the clip as a whole."""
