@@ -17,7 +17,7 @@ from annotators.vlm.backends import BackendSettings, open_backend
 from annotators.vlm.cache import Cache
 from schemas.errors import ConfigError, VvtError
 from training.annotated import read_samples
-from training.isr import Estimate, Judged, Kind, Outcome, Positions, Score, Scores, scores
+from training.isr import Estimate, Judged, Kind, Outcome, Positions, Scores, scores
 from training.judge import Judge
 from training.judging import Judging
 
@@ -83,6 +83,7 @@ def isr(
     Run again after an interruption, it asks only what is not answered yet. Exit status: 0, or 2 if there is no score.
     """
     config = read_config(judge)
+    out.parent.mkdir(parents=True, exist_ok=True)
     report = evaluate(
         dataset,
         generated,
@@ -155,31 +156,27 @@ def read_config(file: Path) -> JudgeConfig:
 def print_report(report: IsrReport, console: Console) -> None:
     """Tables of the scores, and what is to be known of the judge."""
     for kind, found in report.scores.items():
-        console.print(_table(f"{kind} videos", found))
+        rows = {**found.categories, "all": found.overall}
+        rates = _table(f"{kind.capitalize()} videos, with 95 % intervals over samples", "ISR", "partly as half")
+        counts = _table("Interactions", "annotated", *Outcome)
+        for name, score in rows.items():
+            rates.add_row(name, _rate(score.isr), _rate(score.lenient))
+            counts.add_row(name, str(score.annotated), *(str(score.outcomes[outcome]) for outcome in Outcome))
+        console.print(rates, "", counts, "", sep="\n")
         for name, positions in (("verdict", found.verdict_positions), ("category", found.category_positions)):
-            console.print(f"Order of the {name}: {_leaning(positions)}")
+            console.print(f"Order of the {name}: {_leaning(positions)}", soft_wrap=True)
+        console.print()
     for each in report.interactions:
-        if each.missing:
-            console.print(f"missing: {each.key}, interaction {each.number}: {each.missing}")
-        elif each.unjudged:
-            console.print(f"unjudged: {each.key}, interaction {each.number}, {each.video}: {each.unjudged}")
+        if why := each.missing or each.unjudged:
+            console.print(f"{each.outcome}: {each.key}, interaction {each.number}, {each.video}: {why}", soft_wrap=True)
 
 
-def _table(title: str, found: Scores) -> Table:
-    table = Table(title=f"ISR of {title}, with 95 % intervals over samples", title_justify="left")
-    table.add_column("category")
-    for name in ("annotated", *Outcome, "ISR", "partly as half"):
-        table.add_column(str(name), justify="right", no_wrap=True)
-    for name, score in found.categories.items():
-        table.add_row(name, *_row(score))
-    table.add_section()
-    table.add_row("all", *_row(found.overall))
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
-
-
-def _row(score: Score) -> list[str]:
-    counts = [str(score.outcomes[outcome]) for outcome in Outcome]
-    return [str(score.annotated), *counts, _rate(score.isr), _rate(score.lenient)]
 
 
 def _rate(estimate: Estimate | None) -> str:

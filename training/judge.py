@@ -104,7 +104,7 @@ class Judge:
 
         Raises:
             EvaluationError: generated videos are missing, broken or too short (unless `allow_missing`); or more than
-                `max_unjudged` of the interactions are left without a usable answer.
+                `max_unjudged` of the interactions are left without a usable answer, in either kind of video.
             DatasetError: a sample is damaged.
             OutageError: as the asker.
 
@@ -113,7 +113,7 @@ class Judge:
         self._check_missing([each for video in videos for each in self._missing(video)])
         videos += [Video(sample) for sample in samples] if reference else []
         random.Random(self.judging.seed).shuffle(videos)
-        total = sum(len(video.sample.actions) for video in videos)
+        total = sum(len(sample.actions) for sample in samples)
         judged: list[Judged] = []
         for start in range(0, len(videos), self.judging.together):
             judged += self._judge_together(videos[start : start + self.judging.together])
@@ -154,9 +154,8 @@ class Judge:
             scenes += [each for each in seen if isinstance(each, Scene)]
             judged += [each for each in seen if isinstance(each, Judged)]
         self._check_missing(judged)
-        questions = [question for scene in scenes for question in scene.questions]
-        random.Random(self.judging.seed).shuffle(questions)
-        answers = self.asker.ask(questions)
+        # Both orders side by side: a server that keeps prefixes reads the pictures, which come first, but once.
+        answers = self.asker.ask([question for scene in scenes for question in scene.questions])
         return judged + [
             scene.joined([answers[question.request.key] for question in scene.questions]) for scene in scenes
         ]
@@ -171,14 +170,17 @@ class Judge:
             )
 
     def _check_unjudged(self, judged: Sequence[Judged], total: int) -> None:
-        unjudged = [each for each in judged if each.unjudged]
-        if len(unjudged) > self.judging.max_unjudged * total:
-            raise EvaluationError(
-                f"{len(unjudged)} of {total} interactions are left without a usable answer: {_named(unjudged)}",
-                allowed=f"{self.judging.max_unjudged:.0%} at most (`judging.max_unjudged`)",
-                remedy="Use a judge that keeps to the form, or a server that constrains its answers; what it answered "
-                "well is kept",
-            )
+        """Of the `total` interactions, few are unjudged in either kind of video."""
+        for kind in ("generated", "reference"):
+            unjudged = [each for each in judged if each.unjudged and each.video == kind]
+            if len(unjudged) > self.judging.max_unjudged * total:
+                raise EvaluationError(
+                    f"{len(unjudged)} of {total} interactions in the {kind} videos are left without a usable answer: "
+                    f"{_named(unjudged)}",
+                    allowed=f"{self.judging.max_unjudged:.0%} at most (`judging.max_unjudged`)",
+                    remedy="Use a judge that keeps to the form, or a server that constrains its answers; what it "
+                    "answered well is kept",
+                )
 
 
 def _all_missing(video: Video, error: MediaError) -> list[Judged]:
@@ -187,7 +189,7 @@ def _all_missing(video: Video, error: MediaError) -> list[Judged]:
         raise error
     if video.kind == "reference":
         raise DatasetError(f"the video does not decode ({error})", where=str(video.sample.entry)) from error
-    return [video.judged(number, missing=f"{error.code}: {error}") for number in range(len(video.sample.actions))]
+    return [video.judged(number, missing=error.what) for number in range(len(video.sample.actions))]
 
 
 def _named(judged: Sequence[Judged], *, most: int = 10) -> str:

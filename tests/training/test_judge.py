@@ -102,6 +102,10 @@ def seen(asked: Asked) -> Verdict:
     return min(MARKS, key=lambda verdict: float(np.abs(np.subtract(MARKS[verdict], colour)).sum()))
 
 
+def is_real(asked: Asked) -> bool:
+    return bool(asked.pictures[0].min() >= 28)
+
+
 def supposed(asked: Asked) -> str:
     """The annotated category, from the words of the question."""
     match = re.search(r"^\".*\" \((.*)\)$", asked.question, re.MULTILINE)
@@ -180,10 +184,11 @@ def test_what_is_missing_is_named_before_anything_is_asked(run: Run, generated: 
     (generated / "shirt-0.mp4").unlink()
     (generated / "shirt-1.mp4").write_bytes(b"no video at all")
     (generated / "shirt-2.mp4").write_bytes(b"")
-    with pytest.raises(EvaluationError) as caught:
-        run()
-    assert "6 interaction(s)" in str(caught.value)
-    assert all(f"shirt-{number} {action}" in str(caught.value) for number in (0, 1, 2) for action in (0, 1))
+    for seed in range(4):  # also where the one that is there would come first
+        with pytest.raises(EvaluationError) as caught:
+            run(seed=seed, together=1)
+        assert "6 interaction(s)" in str(caught.value)
+        assert all(f"shirt-{number} {action}" in str(caught.value) for number in (0, 1, 2) for action in (0, 1))
     assert "--allow-missing" in str(caught.value)
     assert not server.asked
 
@@ -197,7 +202,7 @@ def test_what_is_missing_counts_as_not_performed_where_that_is_allowed(run: Run,
     assert found.isr
     assert found.isr.value == 1 / 8
     assert found.outcomes[Outcome.MISSING] == 4
-    assert "missing: " in next(each.missing for each in judged if each.key == "shirt-0")
+    assert next(each.missing for each in judged if each.key == "shirt-0") == "there is no such file"
 
 
 def test_a_video_that_ends_before_an_interaction_begins_does_not_show_it(run: Run, generated: Path) -> None:
@@ -258,6 +263,15 @@ def test_the_unjudged_are_counted_and_nobodys_success(run: Run, server: Labeller
     assert found.overall.isr.value == 0.5
     with pytest.raises(EvaluationError, match="4 of 8"):
         run(max_unjudged=0.49)
+
+
+def test_real_videos_do_not_hide_the_unjudged_among_the_generated(run: Run, server: Labeller) -> None:
+    def fails_on_the_generated(asked: Asked) -> Any:
+        return (KNOWING if is_real(asked) else servers.broken_answer)(asked)
+
+    server.behave = fails_on_the_generated
+    with pytest.raises(EvaluationError, match="8 of 8 interactions in the generated videos"):
+        run(reference=True, max_unjudged=0.6)
 
 
 def test_half_an_answer_is_none(run: Run, server: Labeller) -> None:
@@ -351,7 +365,7 @@ def test_the_judge_is_blind(run: Run, server: Labeller) -> None:
     for asked in server.asked:
         words = json.dumps(asked.body).lower()
         assert not re.search(r"generat|shirt-|reference|real video|mp4|synthe|fake", re.sub(r'"data:[^"]*"', "", words))
-    real = [asked.pictures[0].min() >= 28 for asked in server.asked]
+    real = [is_real(asked) for asked in server.asked]
     assert (sum(real), sum(real[:16]) in (0, 16)) == (16, False)
     orders = {tuple(options(asked, "category")) for asked in server.asked}
     assert len(orders) > 8
@@ -539,8 +553,8 @@ def test_command_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: Any,
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    out = tmp_path / "isr.json"
+    monkeypatch.setenv("COLUMNS", "80")
+    out = tmp_path / "scores" / "isr.json"
     judge = config(tmp_path / "judge.yaml", server.address)
     words = ["evaluate", "isr", "--dataset", dataset, "--generated", str(generated), "--judge", str(judge)]
     monkeypatch.setattr("sys.argv", [*words, "--out", str(out), "--reference"])
@@ -556,9 +570,10 @@ def test_command_line(
         assert report.scores["generated"].overall.isr.value == 0.5
         assert report.scores["reference"].categories[HEM].lenient
         printed = capsys.readouterr().out
-        assert "0.500 [" in printed
+        assert re.search(r"^all +0\.500 \[0\.\d{3}, [01]\.\d{3}\] +0\.562 \[", printed, re.MULTILINE)
+        assert re.search(r"^all +8 +4 +1 +3 +0 +0 +0$", printed, re.MULTILINE)
         assert "0.0% of answers change" in printed
-        assert "ISR of reference videos" in printed
+        assert "Reference videos" in printed
     assert len(server.asked) == 32  # nothing was asked the second time
 
 
