@@ -29,6 +29,8 @@ REPAIRS = 0.05
 """Share of the answers that cannot be used, and are asked for once more: an assumption."""
 FIRST = 10
 """Requests on the page of a dry run."""
+LOOKED_THROUGH = 10
+"""Clips in which a dry run looks for questions of each kind."""
 _SEED = 0
 _UNUSABLE = (ArtifactError, DatasetError, MediaError)
 
@@ -175,21 +177,23 @@ def _pairs(clips: Sequence[Waiting]) -> int:
 def first_questions(survey: Survey, *, count: int = FIRST) -> Iterator[Asked]:
     """The first `count` questions that would be sent, and of kinds that are not among them, the first each.
 
-    Clips that cannot be looked at are passed over. Of no more clips than a sample has.
+    Clips that cannot be looked at are passed over. Further kinds are sought in the first `LOOKED_THROUGH` clips.
     """
     told: set[str] = set()
+    clips: set[str] = set()
     given = 0
     for asked in _unknown(survey):
+        clips.add(asked.request.key.rpartition("#")[0])
         if given < count or asked.kind not in told:
             told.add(asked.kind)
             given += 1
             yield asked
-        if given >= count and told >= set(KINDS):
+        if given >= count and (told >= set(KINDS) or len(clips) > LOOKED_THROUGH):
             return
 
 
 def _unknown(survey: Survey) -> Iterator[Asked]:
-    """Questions that the cache does not answer, clip by clip, each content once."""
+    """Questions that the cache does not answer, clip by clip, each content once; of `SAMPLE` clips at most."""
     seen: set[str] = set()
     for clip in survey.waiting[:SAMPLE]:
         try:

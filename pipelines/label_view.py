@@ -78,12 +78,12 @@ def _what_waits(found: Estimate) -> Iterator[str]:
 def _table(found: Estimate) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("questions", no_wrap=True)
-    for name in ("requests", "pictures", "prompt tokens", "answer tokens", "cached"):
+    for name in ("requests", "pictures", "tokens in", "tokens out", "cached"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("known", no_wrap=True)
     for kind, cost in found.kinds.items():
         table.add_row(kind, *_numbers(cost.asked), _number(cost.known.requests), _origin(kind, found))
-    table.add_row("second tries", *_numbers(found.repairs), "", f"{found.repair_share:.0%} assumed")
+    table.add_row(f"again, {found.repair_share:.0%}", *_numbers(found.repairs), "", "assumed")
     if found.later.requests:
         table.add_row("of unread", *_numbers(found.later), "", "extrapolated")
     table.add_section()
@@ -116,7 +116,7 @@ def _how_known(found: Estimate) -> Iterator[str]:
     words = "by the model's tokenizer" if found.rule.exact_text else "estimated, within a tenth for these prompts"
     yield f"Tokens: pictures as {found.rule.origin}, {found.rule.side} x {found.rule.side} px each; words {words}."
     cost = found.total
-    yield f"{_number(cost.picture_tokens)} of the {_number(cost.prompt_tokens)} prompt tokens are of pictures."
+    yield f"{_number(cost.picture_tokens)} of the {_number(cost.prompt_tokens)} tokens in are of pictures."
     yield (
         "Answers are expected as short as their form allows, with captions of some 20 words; their limit is "
         f"{_number(cost.longest_answer_tokens)} tokens."
