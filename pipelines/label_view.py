@@ -114,7 +114,7 @@ def _how_known(found: Estimate) -> Iterator[str]:
     if {"boundary", "category"} & found.kinds.keys() or found.sampled:
         yield _stand_in(found)
     words = "by the model's tokenizer" if found.rule.exact_text else "estimated, within a tenth for these prompts"
-    yield f"Tokens: pictures as {found.rule.origin}, {found.rule.side} x {found.rule.side} px each; words {words}."
+    yield f"Tokens: pictures {found.rule.origin}, {found.rule.side} x {found.rule.side} px each; words {words}."
     cost = found.total
     yield f"{_number(cost.picture_tokens)} of the {_number(cost.prompt_tokens)} tokens in are of pictures."
     yield (

@@ -83,7 +83,7 @@ class TokenRule:
         longest_side: pictures are first scaled down to this longer side, in pixels.
         text: how many tokens a text has.
         exact_text: whether `text` is the model's own tokenizer.
-        origin: where the rule comes from, in words.
+        origin: where the rule of pictures comes from, in words.
 
     """
 
@@ -152,7 +152,9 @@ def rule_for(settings: OpenAISettings | TransformersSettings) -> TokenRule:
         max_pixels=most,
         longest_side=settings.max_picture_side,
         text=estimated_tokens,
-        origin=f"{title}, by the name of the model" if family else f"{title}, since {settings.model!r} is not known",
+        origin=f"as {title}, by the name of the model"
+        if family
+        else f"as {title}, since {settings.model!r} is not known",
     )
 
 
@@ -175,7 +177,7 @@ def _rule_of_folder(settings: TransformersSettings) -> TokenRule:
         max_pixels=settings.max_pixels,
         text=_tokenizer(folder),
         exact_text=True,
-        origin="the model's own files",
+        origin="by the model's own files",
     )
 
 
