@@ -113,7 +113,9 @@ def _how_known(found: Estimate) -> Iterator[str]:
         yield f"{_number(repeats)} more have the content of another, and are asked with it."
     if {"boundary", "category"} & found.kinds.keys() or found.sampled:
         yield _stand_in(found)
-    words = "by the model's tokenizer" if found.rule.exact_text else "estimated, within a tenth for these prompts"
+    words = (
+        "by the model's tokenizer" if found.rule.exact_text else "estimated, within a tenth of Qwen's for these prompts"
+    )
     yield f"Tokens: pictures {found.rule.origin}, {found.rule.side} x {found.rule.side} px each; words {words}."
     cost = found.total
     yield f"{_number(cost.picture_tokens)} of the {_number(cost.prompt_tokens)} tokens in are of pictures."
