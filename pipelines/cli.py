@@ -68,6 +68,42 @@ def build(
 
 
 @app.command()
+def label(
+    config: ConfigArg,
+    overrides: OverridesArg = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Print what labelling would cost (the default).")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the first requests as a page to --out.")] = False,
+    out: Annotated[str, typer.Option(help="The page of --dry-run.")] = "requests.html",
+    sample: Annotated[int, typer.Option(min=1, help="Clips that are decoded for the estimate, at most.")] = 200,
+    probe: Annotated[int, typer.Option(min=0, help="Really ask so many requests, to measure how fast it goes.")] = 0,
+    requests_per_second: Annotated[float | None, typer.Option(min=1e-6, help="Of all workers, if it is known.")] = None,
+    price_in: Annotated[float | None, typer.Option(min=0, help="Of a million tokens of prompts.")] = None,
+    price_out: Annotated[float | None, typer.Option(min=0, help="Of a million tokens of answers.")] = None,
+) -> None:
+    """Tell what labels by a vision-language model would cost, and show what would be asked. `vvt build` labels.
+
+    Asks nothing but what --probe says, and changes nothing but the cache of answers.
+    """
+    from pipelines.configure import load_config
+    from pipelines.label import label as run
+    from pipelines.label_view import Rates
+    from pipelines.stage_class import import_from_working_directory
+
+    import_from_working_directory()
+    run(
+        load_config(config, overrides or ()),
+        page=out if dry_run else None,
+        counted=estimate or not dry_run,
+        sample=sample,
+        probed=probe,
+        rates=Rates(requests_per_second=requests_per_second, price_in=price_in, price_out=price_out),
+        console=Console(markup=False, highlight=False),
+    )
+
+
+@app.command()
 def replay(
     out: OutArg,
     overrides: OverridesArg = None,
@@ -130,6 +166,24 @@ def validate(out: OutArg) -> None:
     typer.echo(f"{report.samples} sample(s) in {report.shards} shard(s): {len(report.problems)} problem(s)")
     if report.problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def review(
+    out: OutArg,
+    below: Annotated[float, typer.Option(help="Highest score of agreement that is listed.", min=0, max=1)] = 0.5,
+) -> None:
+    """List labels that somebody should look at, the worst first, in OUT/review.csv."""
+    from pipelines.review import review as find
+    from pipelines.review import write_review
+    from pipelines.stage_class import import_from_working_directory
+
+    import_from_working_directory()
+    rows = find(out, below=below)
+    for row in rows[:20]:
+        score = "doubt" if row.score is None else f"{row.score:.2f}"
+        typer.echo(f"{score:>5}  {row.key} frames {row.start_frame} to {row.end_frame}: {row.why}")
+    typer.echo(f"{len(rows)} stretch(es) to look at: {write_review(out, rows)}")
 
 
 @app.command()

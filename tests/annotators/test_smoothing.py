@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from annotators.smoothing import Smoothing, as_labels, closed, hysteresis, opened, segments, smooth
+from annotators.smoothing import (
+    VLM_SMOOTHING,
+    Smoothing,
+    as_labels,
+    closed,
+    hysteresis,
+    opened,
+    running_mean,
+    segments,
+    smooth,
+)
 
 runs = st.lists(st.booleans(), max_size=60).map(lambda values: np.array(values, bool))
 
@@ -86,3 +96,37 @@ def test_clips_of_hardly_any_frames(frames: int) -> None:
 def test_low_above_high_is_refused() -> None:
     with pytest.raises(ValidationError, match="low .* above high"):
         Smoothing(low=0.7, high=0.5)
+
+
+@settings(deadline=None)
+@given(st.integers(10, 60), st.data())
+def test_what_is_chosen_for_labels_of_models_is_exact_on_clean_input(fps: int, data: st.DataObject) -> None:
+    gap, run = st.integers(int(0.4 * fps) + 2, 2 * fps), st.integers(int(0.5 * fps) + 1, 2 * fps)
+    lengths = data.draw(st.lists(st.tuples(gap, run), max_size=4))
+    ends_quiet = data.draw(st.booleans())
+    clean = [value for quiet, active in lengths for value in [False] * quiet + [True] * active]
+    clean += [False] * (fps if ends_quiet else 0)
+    assert smooth(clean, fps=fps, smoothing=VLM_SMOOTHING) == segments(np.array(clean, bool))
+
+
+def test_averages_are_over_what_is_known_and_the_ends_last() -> None:
+    values = [1.0, 0.0, np.nan, 0.5, 0.5, 0.2]
+    expected = [2 / 3, 0.5, np.nan, 0.5, 0.4, 0.3]
+    assert running_mean(values, frames=3) == pytest.approx(expected, nan_ok=True)
+    assert running_mean(values, frames=2) == pytest.approx(expected, nan_ok=True)
+    assert running_mean(values, frames=1) == pytest.approx(values, nan_ok=True)
+    assert running_mean([], frames=3).shape == (0,)
+
+
+@pytest.mark.parametrize("smoothing", [Smoothing(), VLM_SMOOTHING])
+def test_what_is_unknown_is_interactive_only_within_a_short_gap_between_sure_sides(smoothing: Smoothing) -> None:
+    fps = 20
+    short, long = round(smoothing.gap * fps), round(smoothing.gap * fps) + 1
+    probabilities = np.zeros(200)
+    probabilities[20:60] = 1
+    probabilities[40 : 40 + short] = np.nan
+    probabilities[100:160] = 1
+    probabilities[120 : 120 + long] = np.nan
+    probabilities[160:180] = np.nan
+    assert smooth(probabilities, fps=fps, smoothing=smoothing) == [(20, 59), (100, 119), (120 + long, 159)]
+    assert smooth(np.full(200, np.nan), fps=fps, smoothing=smoothing) == []

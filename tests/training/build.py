@@ -25,12 +25,12 @@ from tests.clips import SAME_BYTES
 FPS = 24
 
 
-def mp4(images: np.ndarray) -> bytes:
+def mp4(images: np.ndarray, *, fps: int = FPS) -> bytes:
     """(T, H, W, 3) uint8 RGB → H.264 in mp4."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream(
-            "libx264", rate=Fraction(FPS), options={"crf": "12", "threads": "1", **SAME_BYTES}
+            "libx264", rate=Fraction(fps), options={"crf": "12", "threads": "1", **SAME_BYTES}
         )
         stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], "yuv420p"
         for image in images:
