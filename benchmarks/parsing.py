@@ -30,7 +30,9 @@ from preprocess.sam import SamTracker
 from preprocess.segmentation import Segmentation
 from schemas.clip import Clip, Source
 from schemas.manifest import Pair
+from weights.torchvision_operators import declare_missing_operators
 
+declare_missing_operators()  # before transformers imports torchvision, where that is installed
 BATCHES = (1, 8)
 NAMED: dict[str, Any] = {
     "id2label": dict(enumerate(SAPIENS2)),

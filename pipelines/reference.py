@@ -1,4 +1,4 @@
-"""Write the generated pages of the docs: docs/config.md and docs/metrics.md. `python -m pipelines.reference`."""
+"""Write the generated pages of the docs: config, metrics, prompts. `python -m pipelines.reference`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from annotators.agreement import Agreement
+from annotators.vlm import prompts
+from annotators.vlm.openai_settings import OpenAISettings
+from annotators.vlm.stage import VlmLabels
+from annotators.vlm.transformers_settings import TransformersSettings
 from curation.ingest import STAGE as SHOTS
 from curation.ingest import Ingest
 from pipelines.chain import make_chain
@@ -63,13 +68,18 @@ def config_page() -> str:
     kinds = {type(stage) for stage in embedded}
     for stage in full:
         lines += _stage_section(stage) if type(stage) not in kinds else []
+    lines += ["## Labels by a vision-language model", "", "In no tier: [labels.md](labels.md).", ""]
+    for stage in _of_models():
+        lines += _stage_section(stage)
+    for settings in (OpenAISettings, TransformersSettings):
+        lines += [f"#### `backend` with `kind: {settings.model_fields['kind'].default}`", "", *_fields(settings), ""]
     lines += ["# Manifest", "", "JSONL, CSV or Parquet, a row a pair.", "", *_fields(Pair)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def metrics_page() -> str:
     """docs/metrics.md: every metric with its name, unit, range, default bounds and meaning."""
-    stages = {stage.name: stage for tier in ("embedded", "full") for stage in _tier(tier)}
+    stages = {stage.name: stage for stage in (*_tier("embedded"), *_tier("full"), Agreement())}
     rows = [(SHOTS, name, metric) for name, metric in Ingest.metrics.items()]
     for stage in stages.values():
         rows += [(stage.name, *of) for of in type(stage).metrics.items()] if isinstance(stage, Filter) else []
@@ -95,6 +105,11 @@ def metrics_page() -> str:
 def _tier(name: Literal["embedded", "full"]) -> tuple[Stage, ...]:
     config = load_config(str(CONFIGS / "full.yaml")) if name == "full" else BuildConfig(manifest="-", output="-")
     return make_chain(config).stages
+
+
+def _of_models() -> tuple[Stage, ...]:
+    backend = OpenAISettings(base_url="http://localhost:8000/v1", model="a-model")
+    return VlmLabels(name="labels", backend=backend), Agreement()
 
 
 def _section(title: str, model: Any, *, skip: tuple[str, ...] = ()) -> list[str]:
@@ -145,7 +160,7 @@ def _bound(bound: Bound) -> str:
     return f"{'−∞' if low is None else f'{low:g}'} … {'∞' if high is None else f'{high:g}'}"
 
 
-PAGES = {"config.md": config_page, "metrics.md": metrics_page}
+PAGES = {"config.md": config_page, "metrics.md": metrics_page, "prompts.md": prompts.page}
 
 if __name__ == "__main__":
     for file, page in PAGES.items():

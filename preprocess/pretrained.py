@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import weights
 from schemas.errors import MissingExtraError, WeightsError
+from weights.torchvision_operators import declare_missing_operators
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,7 @@ def load_pretrained(kind: str, model: str, *, device: torch.device, dtype: torch
         WeightsError: the folder does not hold such a model, or its keys are missing, too many, or of another shape.
 
     """
+    declare_missing_operators()  # transformers imports torchvision wherever it is installed
     try:
         import transformers
     except ImportError as error:

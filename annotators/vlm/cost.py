@@ -125,11 +125,11 @@ class TokenRule:
         rows, columns = max(1, round(height / self.side)), max(1, round(width / self.side))
         pixels = rows * columns * self.side**2
         if pixels > self.max_pixels:
-            shrink = math.sqrt(height * width / self.max_pixels) * self.side
-            rows, columns = max(1, math.floor(height / shrink)), max(1, math.floor(width / shrink))
+            shrink = math.sqrt(height * width / self.max_pixels)
+            rows, columns = (max(1, math.floor(length / shrink / self.side)) for length in (height, width))
         elif pixels < self.min_pixels:
-            grow = math.sqrt(self.min_pixels / (height * width)) / self.side
-            rows, columns = math.ceil(height * grow), math.ceil(width * grow)
+            grow = math.sqrt(self.min_pixels / (height * width))
+            rows, columns = (math.ceil(length * grow / self.side) for length in (height, width))
         return rows * columns + _MARKS_OF_PICTURE
 
 

@@ -10,9 +10,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from annotators.vlm.backend import Refusal, Reply, Request
-from annotators.vlm.torchvision_operators import declare_missing_operators
 from annotators.vlm.transformers_settings import TransformersSettings
 from schemas.errors import ConfigError, MissingExtraError
+from weights.torchvision_operators import declare_missing_operators
 
 if TYPE_CHECKING:
     from annotators.vlm.transformers_model import Model

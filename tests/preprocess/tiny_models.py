@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from weights.torchvision_operators import declare_missing_operators
+
 torch = pytest.importorskip("torch")
+declare_missing_operators()
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.disable_progress_bar()
 

@@ -16,7 +16,6 @@ from annotators.vlm import answers, questions
 from annotators.vlm.backend import Picture, Reply, Request
 from annotators.vlm.cost import Cost, TokenRule, estimated_tokens, expected_answer, rule_for, total
 from annotators.vlm.openai_settings import OpenAISettings
-from annotators.vlm.torchvision_operators import declare_missing_operators
 from annotators.vlm.transformers_settings import TransformersSettings
 from annotators.vlm.windows import Sampling, plan
 from schemas.annotation import DEFAULT_CATEGORIES
@@ -24,6 +23,7 @@ from schemas.errors import WeightsError
 from schemas.manifest import Part
 from tests.annotators.vlm.pictures import noise, times_of
 from tests.annotators.vlm.tiny_qwen import Kind, build
+from weights.torchvision_operators import declare_missing_operators
 
 ABSENT = [name for name in ("transformers", "torchvision", "qwen_vl_utils", "llguidance") if find_spec(name) is None]
 needs_extra = pytest.mark.skipif(bool(ABSENT), reason=f"the extra vlm is not installed: {', '.join(ABSENT)}")

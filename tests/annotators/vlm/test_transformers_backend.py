@@ -384,9 +384,11 @@ def test_a_schema_that_is_none_is_an_error(folders: dict[str, Path]) -> None:
 def ray() -> Iterator[Any]:
     import ray
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    if mine := not ray.is_initialized():
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     yield ray
-    ray.shutdown()
+    if mine:
+        ray.shutdown()
 
 
 @needs_extra

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from annotators.vlm.torchvision_operators import declare_missing_operators
+from weights.torchvision_operators import declare_missing_operators
 
 Kind = Literal["qwen2_5", "qwen3"]
 
