@@ -128,17 +128,20 @@ def _stage_section(stage: Stage) -> list[str]:
     return [*head, *fields, ""] if fields else head
 
 
-def _fields(model: type[BaseModel], *, skip: tuple[str, ...] = (), prefix: str = "") -> list[str]:
-    rows = [row for name, field in model.model_fields.items() if name not in skip for row in _rows(name, field, prefix)]
+def _fields(model: type[BaseModel], *, skip: tuple[str, ...] = ()) -> list[str]:
+    rows = [row for name, field in model.model_fields.items() if name not in skip for row in _rows(name, field)]
     return ["| field | type | default | meaning |", "| --- | --- | --- | --- |", *rows] if rows else []
 
 
-def _rows(name: str, field: FieldInfo, prefix: str) -> list[str]:
+def _rows(name: str, field: FieldInfo, value: Any = ...) -> list[str]:
+    """Of one field; of a nested model's fields, with the defaults that they have in this place."""
     kind = field.annotation
+    default = field.get_default(call_default_factory=True) if value is ... and not field.is_required() else value
     if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return [row for inner, of in kind.model_fields.items() for row in _rows(inner, of, f"{prefix}{name}.")]
-    default = "required" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
-    cells = [f"`{prefix}{name}`", f"`{_type_name(kind)}`", default, field.description or ""]
+        inner = kind.model_fields.items()
+        return [row for key, of in inner for row in _rows(f"{name}.{key}", of, getattr(default, key, ...))]
+    words = "required" if default is ... else f"`{_plain(default)}`"
+    cells = [f"`{name}`", f"`{_type_name(kind)}`", words, field.description or ""]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"]
 
 
