@@ -37,6 +37,8 @@ REMEMBERED = 4096
 _WRITERS = 8
 """Files written at once: to a store, one takes some 30 ms."""
 _DEFLATE = 1
+_LONGEST = 2**26
+"""Bytes of a file, far more than any has."""
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 
@@ -54,7 +56,7 @@ class Cache:
     """Replies by `content_hash`: in memory, and in a folder or fsspec URL where one is given.
 
     Raises:
-        ConfigError: there is no such file system, or access is denied.
+        ConfigError: there is no such file system or bucket, or access is denied.
         OutageError: disk or store do not answer, or are full.
 
     """
@@ -105,6 +107,8 @@ class Cache:
             return retry(action)
         except PermissionError as error:
             raise ConfigError(f"the cache of answers denies access: {error}", where=self._url) from error
+        except (*_NOT_THERE, FileExistsError) as error:  # no such bucket, or a file where the folder should be
+            raise ConfigError(f"the cache of answers cannot be there: {error}", where=self._url) from error
         except Exception as error:
             if isinstance(error, OSError) or may_pass(error):
                 raise OutageError(
@@ -195,9 +199,11 @@ class _StoreFiles:
         if not names:
             return []
         paths = [self._path(name) for name in names]
-        found = self._fs.cat_ranges(paths, [None] * len(paths), [None] * len(paths), on_error="return")
+        found = self._fs.cat_ranges(
+            paths, 0, _LONGEST, on_error="return"
+        )  # as ranges: a whole file takes S3 three calls
         for data in found:
-            if isinstance(data, BaseException) and not isinstance(data, _NOT_THERE):
+            if isinstance(data, PermissionError) or (isinstance(data, BaseException) and may_pass(data)):
                 raise data
         return [None if isinstance(data, BaseException) else data for data in found]
 

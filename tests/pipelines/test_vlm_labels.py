@@ -180,18 +180,20 @@ def test_a_real_clip_with_a_labeller_that_knows_the_time(job: Job, server: Label
     assert action.category == "adjusting the hem"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("llguidance") is None, reason="the extra vlm is not installed")
 @pytest.mark.parametrize("kind", ["qwen2_5", "qwen3"])
-def test_a_tiny_model_in_a_worker_of_ray(kind: Kind, job: Job, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_tiny_model_labels_a_real_clip_in_a_worker_of_ray(
+    kind: Kind, job: Job, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     from tests.annotators.vlm.tiny_qwen import build
 
     folder = build(kind, tmp_path_factory.mktemp(kind))
-    film(job.folder / "r25.mp4", Fraction(25), seconds=1.5)
-    job.add("r25")
+    job.add("lower1", str(shared("clips/vivid/videos/lower1.mp4")))
     labelling = {
         "use": "annotators.vlm.stage:VlmLabels",
         "backend": {"kind": "transformers", "model": str(folder), "device": "cpu"},
-        "sampling": {"rate": 4, "window": 4, "stride": 4, "max_side": 56},
+        "sampling": {"rate": 6, "window": 4, "stride": 2, "max_side": 56},
         "caption_pictures": 2,
         "segment_pictures": 2,
     }

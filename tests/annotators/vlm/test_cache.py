@@ -184,7 +184,7 @@ def test_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = Cache(str(tmp_path / "file"))
     cache.put(HASH, REPLY)
-    with pytest.raises(OutageError, match="cache of answers"):
+    with pytest.raises(ConfigError, match="cannot be there"):
         cache.flush()
 
 
