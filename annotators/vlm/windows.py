@@ -28,11 +28,11 @@ class Sampling(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rate: float = Field(
-        default=8.0, gt=0, le=1000, description="Labels a second; the clip's own rate labels every frame."
+        default=12.0, gt=0, le=1000, description="Labels a second; the clip's own rate labels every frame."
     )
     window: int = Field(default=16, ge=1, description="Frames shown together, in one request.")
     stride: int = Field(
-        default=8, ge=1, description="Frames from one window to the next; half of `window` shows each frame twice."
+        default=6, ge=1, description="Frames from one window to the next; half of `window` shows each frame twice."
     )
     max_side: int = Field(default=448, ge=28, description="Longer side of the pictures shown, in pixels, at most.")
     still: float = Field(

@@ -288,9 +288,9 @@ def test_one_window_that_never_works_is_unlabelled_not_guessed(name: str, stage:
 @pytest.mark.parametrize("name", FOR_EVER)
 def test_a_clip_without_any_usable_answer_fails_and_says_why(name: str, stage: Stages, clip: Clip) -> None:
     with labeller(only_for("interactive", FOR_EVER[name])) as server:
-        with pytest.raises(StageError, match="none of 5 windows has an answer that can be used; the first: ."):
+        with pytest.raises(StageError, match="none of 9 windows has an answer that can be used; the first: ."):
             label(stage(server.address), clip)
-        assert windows(server) <= 5 * 6
+        assert windows(server) <= 9 * 6
     assert "annotation" not in clip.artifacts
 
 
