@@ -86,10 +86,10 @@ def load_strictly(
         if name in given and given[name].shape != tensor.shape
     ]
     faults = [
-        _listed("lacks", sorted(wanted.keys() - given.keys())),
-        _listed("has besides", sorted(given.keys() - wanted.keys())),
-        _listed("has of another shape:", misshapen),
-        _listed("has NaN or infinity in", [name for name, tensor in given.items() if not tensor.isfinite().all()]),
+        listed("lacks", wanted.keys() - given.keys()),
+        listed("has besides", given.keys() - wanted.keys()),
+        listed("has of another shape:", misshapen),
+        listed("has NaN or infinity in", [name for name, tensor in given.items() if not tensor.isfinite().all()]),
     ]
     if any(faults):
         raise WeightsError(
@@ -111,6 +111,8 @@ def _tensor(name: str, value: Any, where: object) -> torch.Tensor:
         ) from error
 
 
-def _listed(words: str, names: list[str]) -> str:
+def listed(words: str, names: Iterable[str]) -> str:
+    """`words` and the first of `names`, sorted, for an error; empty where there are none."""
+    names = sorted(names)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{words} {', '.join(names[:_NAMED])}{more}" if names else ""

@@ -6,12 +6,12 @@ Shape legend: N pictures of H×W px; h×w what the model takes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import weights
+from preprocess.checkpoints import listed
 from schemas.errors import MissingExtraError, WeightsError
 from weights.torchvision_operators import declare_missing_operators
 
@@ -22,8 +22,6 @@ PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "
 NESTED = ("image_processor", "video_processor")
 """Where `processor_config.json` keeps what the others hold at the top."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_NAMED = 8
-"""Most keys that an error names of each kind."""
 
 
 def model_type(model: str) -> str:
@@ -76,9 +74,9 @@ def load_pretrained(kind: str, model: str, *, device: torch.device, dtype: torch
         ) from error
     misshapen = [f"{name} is {tuple(given)}, not {tuple(wanted)}" for name, given, wanted in report["mismatched_keys"]]
     faults = [
-        _listed("lacks", report["missing_keys"]),
-        _listed("has besides", report["unexpected_keys"]),
-        _listed("has of another shape:", misshapen),
+        listed("lacks", report["missing_keys"]),
+        listed("has besides", report["unexpected_keys"]),
+        listed("has of another shape:", misshapen),
     ]
     if any(faults):
         raise WeightsError(
@@ -153,9 +151,3 @@ def picture_input(model: str) -> PictureInput:
         "the folder does not say how pictures are made ready for the model", where=str(folder),
         allowed=f"one of {', '.join(PREPROCESSORS)}", remedy="Copy it from where the model was published",
     )  # fmt: skip
-
-
-def _listed(words: str, names: Iterable[str]) -> str:
-    names = sorted(names)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{words} {', '.join(names[:_NAMED])}{more}" if names else ""
