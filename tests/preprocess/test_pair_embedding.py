@@ -17,8 +17,10 @@ from schemas.clip import Clip
 from schemas.conditions import Label
 from schemas.errors import StageError, WeightsError
 from tests.preprocess.test_pair_match import dressed, stripes
+from weights.torchvision_operators import declare_missing_operators
 
 torch = pytest.importorskip("torch")
+declare_missing_operators()
 transformers = pytest.importorskip("transformers")
 
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
