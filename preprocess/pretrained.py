@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import weights
-from preprocess.checkpoints import listed
 from schemas.errors import MissingExtraError, WeightsError
+from weights.checkpoints import listed
 from weights.torchvision_operators import declare_missing_operators
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from preprocess.checkpoints import load_strictly, read_pickle
 from preprocess.densepose import boxes as box
 from preprocess.densepose.backbone import FeaturePyramid, NormedConv
 from preprocess.densepose.detector import (
@@ -29,6 +28,7 @@ from preprocess.densepose.detector import (
 from preprocess.densepose.heads import POOLED, Decoder, DeepLabHead, PlainHead, Predictor, Surfaces
 from preprocess.densepose.regions import STRIDES, Windows, roi_align
 from schemas.errors import WeightsError
+from weights.checkpoints import load_strictly, read_pickle
 
 IGNORED = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")
 """Constants that some files hold besides."""

@@ -14,9 +14,9 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from preprocess.checkpoints import load_strictly
 from preprocess.hamer.network import HamerNetwork, Sizes
 from schemas.errors import WeightsError
+from weights.checkpoints import load_strictly
 
 _OURS = ("backbone.", "mano_head.")
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.checkpoints import read_pickle
 from schemas.errors import WeightsError
+from weights.checkpoints import read_pickle
 
 VERTICES, JOINTS, SHAPES = 778, 16, 10
 

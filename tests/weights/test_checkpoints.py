@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.checkpoints import load_strictly, read_pickle
 from schemas.errors import WeightsError
+from weights.checkpoints import load_strictly, read_pickle
 
 
 class Harmful:
