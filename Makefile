@@ -17,7 +17,7 @@ demo: setup
 
 test: setup
 	$(BIN)/vvt models pull embedded demo
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check
