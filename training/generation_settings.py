@@ -1,0 +1,87 @@
+"""How videos are generated: settings of `vvt generate`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class SamplerSettings(_Section):
+    """The way from noise to a video."""
+
+    scheduler: Literal["unipc", "euler"] = Field(
+        "unipc",
+        description="Solver of diffusers: UniPCMultistepScheduler, as the published checkpoints name it, or "
+        "FlowMatchEulerDiscreteScheduler.",
+    )
+    steps: int = Field(50, ge=1, description="Denoising steps.")
+    shift: float = Field(5.0, gt=0, description="Of the noise levels, σ ← shift·σ/(1+(shift−1)σ); as in training.")
+    guidance: float = Field(
+        5.0,
+        ge=1,
+        description="Classifier-free guidance over the captions; 1 does without, in half the time.",
+    )
+
+
+class LongVideoSettings(_Section):
+    """Clips longer than the model's window."""
+
+    mode: Literal["keyframes", "windows"] = Field(
+        "keyframes",
+        description="`keyframes`: these are generated first, then what lies between (RealVVT, Algorithm 1). `windows`: "
+        "one window after the other.",
+    )
+    window: int = Field(81, ge=1, description="Frames that the model makes at once, 4n + 1.")
+    overlap: int = Field(
+        9, ge=1, description="Frames of a window, 4n + 1, that the one before it has made and that it continues."
+    )
+    pose_distance: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="d_pose: a frame whose DensePose (pose, where there is none) is so far from the last keyframe's is "
+        "the next. 0: the same picture; 1: nothing in common.",
+    )
+    max_stride: int = Field(16, ge=1, description="s_max: frames from a keyframe to the next, at most.")
+
+    @field_validator("window", "overlap")
+    @classmethod
+    def _whole_latent_frames(cls, value: int) -> int:
+        if value % 4 != 1:
+            raise ValueError(f"{value} is not 4n + 1; nearest: {value - (value - 1) % 4}, {value + (1 - value) % 4}")
+        return value
+
+    @model_validator(mode="after")
+    def _goes_forward(self) -> LongVideoSettings:
+        if self.overlap >= self.window:
+            raise ValueError(f"an overlap of {self.overlap} frames leaves nothing of a window of {self.window}")
+        return self
+
+
+class GenerationSettings(_Section):
+    """All that a generated video depends on beside checkpoint, sample and garment."""
+
+    size: tuple[int, int] | None = Field(
+        None,
+        description="Height and width in px, multiples of 16, at which videos are generated, aspect kept, the rest "
+        "black; what is written has the clip's own size. null: the clip's own, rounded to multiples of 16.",
+    )
+    seed: int = Field(0, ge=0, description="Of the noise; with the key, and the window's number in a long video.")
+    paste: bool = Field(
+        True,
+        description="Take what lies outside of the mask from the real video. false: as the model made it.",
+    )
+    sampler: SamplerSettings = Field(default_factory=SamplerSettings, description="Denoising.")
+    long: LongVideoSettings = Field(default_factory=LongVideoSettings, description="Clips longer than the window.")
+
+    @field_validator("size")
+    @classmethod
+    def _whole_patches(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and (min(value) < 16 or value[0] % 16 or value[1] % 16):
+            raise ValueError(f"{value[0]}×{value[1]} px are not multiples of 16")
+        return value
