@@ -4,7 +4,7 @@ Wan's VAE encodes T = 4n + 1 pixel frames as f = n + 1 latent frames: latent fra
 j the pixel frames 4j - 3 to 4j. In front of them comes the reference garment's latent: F = f + 1. That iTryOn carries
 its frame mask to latents in this way is inferred.
 
-Shape legend: B samples, T pixel frames, F latent frames with the reference, S most segments of a sample.
+Shape legend: B samples, T pixel frames, f latent frames, F = f + 1 with the reference, S most segments of a sample.
 """
 
 from __future__ import annotations
@@ -44,9 +44,16 @@ def latent_mask(labels: Tensor) -> Tensor:
 
     A latent frame is interactive if any of its pixel frames is. Raises `ConfigError` as `latent_frames`.
     """
-    first = labels[:, :1]
-    others = labels[:, 1:].unflatten(1, (latent_frames(labels.shape[1]) - 1, STRIDE)).any(2)
-    return torch.cat([torch.zeros_like(first), first, others], dim=1).float()
+    return torch.cat([torch.zeros_like(labels[:, :1]), any_frame(labels)], dim=1).float()
+
+
+def any_frame(marks: Tensor) -> Tensor:
+    """(B, T, ...) bool → (B, f, ...) bool: whether any pixel frame of a latent frame is marked; no reference.
+
+    Raises `ConfigError` as `latent_frames`.
+    """
+    others = marks[:, 1:].unflatten(1, (latent_frames(marks.shape[1]) - 1, STRIDE)).any(2)
+    return torch.cat([marks[:, :1], others], dim=1)
 
 
 def segments(

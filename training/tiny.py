@@ -1,4 +1,4 @@
-"""A tiny random checkpoint in the layout of Wan2.1-VACE, to try the training module with: seconds on a CPU, no download.
+"""A tiny random checkpoint in the layout of Wan2.1-VACE, to try training with: seconds on a CPU, no download.
 
 It has every part of the published one, of the same classes of diffusers and transformers, so that whatever runs on it
 runs on that. It has learnt nothing: its VAE's latents tell videos apart, but decode to no picture.
@@ -83,9 +83,10 @@ def _write(folder: Path) -> None:
     scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=5.0
     )
-    WanVACEPipeline(
+    pipeline: Any = WanVACEPipeline(
         tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, scheduler=scheduler, transformer=transformer
-    ).save_pretrained(folder)
+    )
+    pipeline.save_pretrained(folder)
 
 
 def _make_telling(vae: Any) -> None:
