@@ -1,10 +1,13 @@
-"""From the members of a sample to the tensors of a `Sample`."""
+"""From the members of a sample to the tensors of a `Sample`.
+
+Shape legend: T frames, H×W pixels of the video as it is given out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -12,13 +15,16 @@ import torch
 from torch import Tensor
 
 from media import draw
+from media.draw.overlay import AGNOSTIC_FILL
 from media.reader import Backend
-from schemas.annotation import ActionCaption, Annotation
-from schemas.conditions import Bool, Hands, Pose, UInt8
+from schemas.annotation import Annotation
+from schemas.conditions import Bool, UInt8
 from schemas.errors import ConfigError
+from training.clip_window import ClipWindow
 from training.fit import Fit, Size
 from training.sample import Picture, Sample
 from training.stored import StoredSample
+from training.windows import actions_shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,83 +69,110 @@ class SampleDecoder:
         stored = StoredSample(members, where, self.backend)
         annotation: Annotation = stored.artifact("annotation")
         total = len(annotation.labels)
-        length = total if self.frames is None else min(self.frames, total)
-        video = stored.images(range(length), total=total)
-        mask = stored.maps("agnostic_mask", (total, *video.shape[1:3]))[:length]
-        fit = Fit.into(self.size, video.shape[1:3])
-        video, mask = fit.pictures(video), fit.masks(mask)
-        garment, garment_mask = self._garment(stored)
-        meta = stored.meta()
-        sample: Sample = {
-            "key": key,
-            "video": _channels_first(video),
-            "mask": torch.from_numpy(mask)[:, None],
-            "garment": _channels_first(garment),
-            "garment_mask": torch.from_numpy(garment_mask)[None],
-            "labels": torch.tensor(annotation.labels[:length], dtype=torch.bool),
-            "probabilities": torch.tensor(annotation.probabilities[:length], dtype=torch.float32),
-            "global_caption": annotation.global_caption,
-            "actions": _within(annotation.actions, length),
-            "fps": float(meta.span.fps),
-            "meta": meta,
-        }
-        if "agnostic" in self.pictures:
-            sample["agnostic_video"] = _channels_first(draw.agnostic(video, mask))
-        if "pose" in self.pictures:
-            sample["pose"] = _channels_first(_pose_pictures(stored.per_frame("pose", total), fit, length))
-        if "hands" in self.pictures:
-            hands: Hands = stored.per_frame("hands", total)
-            sample["hands_method"] = hands.method
-            if stored.has("hand_prior"):
-                shade = fit.pictures(stored.maps("hand_prior", (total, *fit.source))[:length])
-                sample["hands_from"], pictures = "mesh", draw.hand_colours(shade)
-            else:
-                sample["hands_from"], pictures = "joints", _hand_pictures(hands, fit, length)
-            sample["hands"] = _channels_first(pictures)
-        if "densepose" in self.pictures:
-            parts = fit.maps(stored.maps("densepose", (total, *fit.source))[:length])
-            sample["densepose"] = _channels_first(draw.densepose_picture(parts))
-        return sample
-
-    def _garment(self, stored: StoredSample) -> tuple[UInt8, Bool]:
-        image, mask = stored.artifact("garment"), stored.artifact("garment_mask")
-        if mask.shape != image.shape[:2]:
-            raise stored.error(f"garment_mask has shape {mask.shape}, the garment {image.shape[:2]}")
-        fit = Fit.into(self.garment_size, mask.shape)
-        return fit.pictures(image[None], fill=255)[0], fit.masks(mask[None])[0]
+        window = ClipWindow(stored, annotation, np.arange(total if self.frames is None else min(self.frames, total)))
+        return decode_window(
+            window,
+            key=key,
+            fit=Fit.into(self.size, window.source),
+            garment=decode_garment(stored, self.garment_size),
+            pictures=self.pictures,
+        )
 
 
-def _pose_pictures(pose: Pose, fit: Fit, length: int) -> UInt8:
-    points = fit.points(pose.keypoints[:length])
-    height, width = fit.target
-    return np.stack([draw.skeleton(points[t], pose.scores[t], height=height, width=width) for t in range(length)])
+def decode_window(
+    window: ClipWindow,
+    *,
+    key: str,
+    fit: Fit,
+    garment: tuple[Tensor, Tensor],
+    pictures: Sequence[Picture],
+    absent: Bool | None = None,
+) -> Sample:
+    """The frames of `window`, placed by `fit`, with their conditions.
+
+    Args:
+        window: what is shown.
+        key: name of the sample.
+        fit: of the stored pictures into those that are given out.
+        garment: image and mask, see `decode_garment`.
+        pictures: which pictures to draw beside the video.
+        absent: (T, 133), pose points that are not to be drawn.
+
+    Raises:
+        DatasetError: a member is missing, does not decode, or does not fit the others.
+
+    """
+    annotation, frames = window.annotation, len(window.indices)
+    size = (frames, 3, *fit.target)
+    mask = torch.from_numpy(fit.masks(window.mask))[:, None]
+    sample: Sample = {
+        "key": key,
+        "video": torch.zeros(size, dtype=torch.uint8),
+        "mask": mask,
+        "garment": garment[0],
+        "garment_mask": garment[1],
+        "labels": torch.tensor(annotation.labels)[window.indices],
+        "probabilities": torch.tensor(annotation.probabilities, dtype=torch.float32)[window.indices],
+        "global_caption": annotation.global_caption,
+        "actions": actions_shown(annotation.actions, window.indices),
+        "fps": float(window.meta.span.fps),
+        "meta": window.meta,
+    }
+    video = sample["video"].numpy()
+    window.each_image(lambda t, image: _split(fit.pictures(image[None])[0], video[t]))
+    if "agnostic" in pictures:
+        sample["agnostic_video"] = sample["video"].masked_fill(mask, AGNOSTIC_FILL)
+    if "pose" in pictures:
+        sample["pose"] = _drawn(size, _pose(window, fit, absent))
+    if "hands" in pictures:
+        sample["hands_method"] = window.hands.method
+        if window.stored.has("hand_prior"):
+            shade = fit.pictures(window.maps("hand_prior"))
+            sample["hands_from"], hands = "mesh", lambda t: draw.hand_colours(shade[t])
+        else:
+            sample["hands_from"], hands = "joints", _hands(window, fit)
+        sample["hands"] = _drawn(size, hands)
+    if "densepose" in pictures:
+        parts = fit.maps(window.maps("densepose"))
+        sample["densepose"] = _drawn(size, lambda t: draw.densepose_picture(parts[t]))
+    return sample
 
 
-def _hand_pictures(hands: Hands, fit: Fit, length: int) -> UInt8:
-    points = fit.points(hands.joints_2d[:length])
-    height, width = fit.target
-    return np.stack(
-        [
-            draw.hand_picture(points[t], hands.joints_3d[t], hands.scores[t], height=height, width=width)
-            for t in range(length)
-        ]
-    )
+def decode_garment(stored: StoredSample, size: Size | None) -> tuple[Tensor, Tensor]:
+    """Garment (3, h, w) uint8 and its mask (1, h, w) bool, fitted into `size`, on white.
+
+    Raises:
+        DatasetError: one is missing or damaged, or they differ in size.
+
+    """
+    image, mask = stored.artifact("garment"), stored.artifact("garment_mask")
+    if mask.shape != image.shape[:2]:
+        raise stored.error(f"garment_mask has shape {mask.shape}, the garment {image.shape[:2]}")
+    fit = Fit.into(size, mask.shape)
+    planes = np.ascontiguousarray(fit.pictures(image[None], fill=255)[0].transpose(2, 0, 1))
+    return torch.from_numpy(planes), torch.from_numpy(fit.masks(mask[None]))
 
 
-def _within(actions: Sequence[ActionCaption], length: int) -> list[ActionCaption]:
-    """Actions that begin within the first `length` frames, cut off there."""
-    return [
-        action.model_copy(update={"end_frame": min(action.end_frame, length - 1)})
-        for action in actions
-        if action.start_frame < length
-    ]
+def _pose(window: ClipWindow, fit: Fit, absent: Bool | None) -> Callable[[int], UInt8]:
+    points, (height, width) = fit.points(window.pose.keypoints), fit.target
+    scores = window.pose.scores if absent is None else np.where(absent, np.float16(0), window.pose.scores)
+    return lambda t: draw.skeleton(points[t], scores[t], height=height, width=width)
 
 
-def _channels_first(pictures: UInt8) -> Tensor:
-    """(..., H, W, 3) → (..., 3, H, W), contiguous, so that it need not be copied again on its way."""
-    *front, height, width, _ = pictures.shape
-    planes = np.empty((*front, 3, height, width), dtype=np.uint8)
-    frames = pictures.reshape(-1, height, width, 3)
-    for frame, split in zip(frames, planes.reshape(-1, 3, height, width), strict=True):
-        cv2.split(frame, list(split))
-    return torch.from_numpy(planes)
+def _hands(window: ClipWindow, fit: Fit) -> Callable[[int], UInt8]:
+    hands, (height, width) = window.hands, fit.target
+    points = fit.points(hands.joints_2d)
+    return lambda t: draw.hand_picture(points[t], hands.joints_3d[t], hands.scores[t], height=height, width=width)
+
+
+def _drawn(size: tuple[int, ...], picture: Callable[[int], UInt8]) -> Tensor:
+    """(T, 3, H, W) uint8 of the (H, W, 3) picture of each frame."""
+    planes = torch.zeros(size, dtype=torch.uint8)
+    for t, target in enumerate(planes.numpy()):
+        _split(picture(t), target)
+    return planes
+
+
+def _split(picture: UInt8, planes: Any) -> None:
+    """(H, W, 3) into (3, H, W)."""
+    cv2.split(picture, list(planes))

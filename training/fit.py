@@ -1,4 +1,4 @@
-"""Fitting pictures, masks and points of one size into another: aspect kept, centred, the rest filled."""
+"""Fitting pictures, masks and points of one size into another: aspect kept, what lies outside cut off, gaps filled."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from schemas.conditions import Bool, Float32, UInt8
 
 Size = tuple[int, int]
 """(height, width) in px."""
+Box = tuple[float, float, float, float]
+"""x0 y0 x1 y1 in px, the last two outside of it."""
 
 
 @dataclass(frozen=True)
 class Fit:
     """How a picture of size `source` lies in one of size `target`: scaled to `inner`, moved by `offset`.
 
-    All are (height, width) in px; `offset` is the row and column of its top left pixel.
+    All are (height, width) in px; `offset` is the row and column of its top left pixel, below 0 where it is cut.
     """
 
     source: Size
@@ -27,11 +29,26 @@ class Fit:
 
     @classmethod
     def into(cls, target: Size | None, source: Size) -> Fit:
-        """The largest fit of `source` into `target`; None: as it is."""
+        """The largest fit of all of `source` into `target`, centred; None: as it is."""
         height, width = target or source
         scale = min(height / source[0], width / source[1])
         inner = (max(1, round(source[0] * scale)), max(1, round(source[1] * scale)))
         return cls(source, (height, width), inner, ((height - inner[0]) // 2, (width - inner[1]) // 2))
+
+    @classmethod
+    def around(cls, box: Box, target: Size, source: Size) -> Fit:
+        """`source` cut to cover `target`, as far as `box` leaves room for it: nothing of the box is cut off.
+
+        Where the box is too long for that, the picture becomes as much smaller as it takes, with a border.
+        """
+        x0, y0, x1, y1 = box
+        ratios = (target[0] / source[0], target[1] / source[1])
+        whole = min(target[0] / max(y1 - y0, 1), target[1] / max(x1 - x0, 1))
+        scale = min(max(ratios), max(whole, min(ratios)))
+        inner = (max(1, round(source[0] * scale)), max(1, round(source[1] * scale)))
+        middles = ((y0 + y1) / 2 / source[0], (x0 + x1) / 2 / source[1])
+        top, left = (_offset(*each) for each in zip(target, inner, middles, strict=True))
+        return cls(source, target, inner, (top, left))
 
     def pictures(self, pictures: UInt8, *, fill: int = 0) -> UInt8:
         """(N, H, W, 3) uint8 RGB or (N, H, W) grey resampled, by area when they shrink, the border grey `fill`."""
@@ -56,7 +73,23 @@ class Fit:
         if self.source == self.target:
             return pictures
         canvas = np.full((len(pictures), *self.target, *pictures.shape[3:]), fill, dtype=np.uint8)
-        (top, left), (height, width) = self.offset, self.inner
+        (rows, from_rows), (columns, from_columns) = (
+            _overlap(*each) for each in zip(self.target, self.inner, self.offset, strict=True)
+        )
         for picture, placed in zip(pictures, canvas, strict=True):
-            placed[top : top + height, left : left + width] = cv2.resize(picture, (width, height), interpolation=method)
+            resized = cv2.resize(picture, self.inner[::-1], interpolation=method)
+            placed[rows, columns] = resized[from_rows, from_columns]
         return canvas
+
+
+def _offset(target: int, inner: int, middle: float) -> int:
+    """Where a side of `inner` px starts in one of `target`: centred, or cut about `middle`, a share of it."""
+    if inner <= target:
+        return (target - inner) // 2
+    return round(min(0.0, max(target - inner, target / 2 - middle * inner)))
+
+
+def _overlap(target: int, inner: int, offset: int) -> tuple[slice, slice]:
+    """Of a side of `target` px what one of `inner` px at `offset` covers, and what of that lies there."""
+    first, last = max(0, offset), min(target, offset + inner)
+    return slice(first, last), slice(first - offset, last - offset)

@@ -60,6 +60,16 @@ class Sample(TypedDict):
     """Frames a second of `video`."""
     meta: Meta
     """`KEY.meta.json`: pair, source, span, stages, metrics."""
+    window: NotRequired[tuple[int, int]]
+    """First and last frame of the stored clip that `video` shows; this and what follows: of `TrainingClips` only."""
+    paired: NotRequired[bool]
+    """Whether `garment` is the one that the person wears; else it is that of `garment_key`."""
+    garment_key: NotRequired[str]
+    """Name of the sample that `garment` is of."""
+    repeated: NotRequired[bool]
+    """Whether the sample only fills up a batch: the epoch has it in another place too."""
+    seed: NotRequired[int]
+    """63 bits that all random choices of the sample follow from, for those of the trainer too."""
 
 
 class Batch(TypedDict):
@@ -91,6 +101,17 @@ class Batch(TypedDict):
     global_caption: list[str]
     actions: list[list[ActionCaption]]
     meta: list[Meta]
+    window: NotRequired[list[tuple[int, int]]]
+    paired: NotRequired[Tensor]
+    """(B,) bool."""
+    garment_key: NotRequired[list[str]]
+    repeated: NotRequired[Tensor]
+    """(B,) bool."""
+    seed: NotRequired[Tensor]
+    """(B,) int64."""
+
+
+_NUMBERS = {"fps": torch.float32, "paired": torch.bool, "repeated": torch.bool, "seed": torch.int64}
 
 
 def to_unit_range(pictures: Tensor) -> Tensor:
@@ -115,7 +136,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         elif isinstance(values[0], Tensor):
             batch[name] = torch.nn.utils.rnn.pad_sequence(_of_one_size(values, name, setting="size"), batch_first=True)
         else:
-            batch[name] = torch.tensor(values, dtype=torch.float32) if name == "fps" else values
+            batch[name] = torch.tensor(values, dtype=_NUMBERS[name]) if name in _NUMBERS else values
     return batch  # type: ignore[return-value]
 
 

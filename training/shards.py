@@ -65,33 +65,36 @@ class ShardIndex:
         return self.table["key"].to_pylist()
 
 
-def _read_places(url: str) -> pa.Table:
+def _read_rows(url: str, columns: Sequence[str]) -> pa.Table:
     with fsspec.open(url, "rb", **_AS_IT_IS_NOW) as file:
         # Without threads: pyarrow 26 may abort when Python ends.
-        return pq.read_table(file, columns=["key", "shard", "offset", "split"], use_threads=False)
+        return pq.read_table(file, columns=["key", "shard", "offset", "split", *columns], use_threads=False)
 
 
-def read_index(dataset: str, *, split: str | None = None) -> ShardIndex:
+def read_index(dataset: str, *, split: str | None = None, columns: Sequence[str] = ()) -> ShardIndex:
     """Entries of a built dataset, from `index.parquet` in its folder.
 
     Args:
         dataset: folder that `vvt build` wrote: path or fsspec URL.
         split: "train" or "test"; None: both.
+        columns: further ones of the index, see `schemas.tables.index_schema`, for `table` alone.
 
     Raises:
-        DatasetError: there is no such dataset, its index is damaged, or the split is empty.
+        DatasetError: there is no such dataset, its index is damaged or lacks a column, or the split is empty.
 
     """
     root = dataset.rstrip("/")
     url = f"{root}/{INDEX}"
     try:
-        table = retry(partial(_read_places, url))
+        table = retry(partial(_read_rows, url, columns))
     except FileNotFoundError:
         raise DatasetError(
             "there is no index", where=url, allowed="a folder that `vvt build` wrote, or a list of shards"
         ) from None
     except (pa.ArrowInvalid, OSError) as cause:
         raise DatasetError(f"the index cannot be read ({cause})", where=url, remedy="Run `vvt validate`") from cause
+    if absent := [name for name in columns if name not in table.column_names]:
+        raise DatasetError(f"it has no column {', '.join(absent)}", where=url, remedy="Build the dataset anew")
     entries = _with_stops(table)
     chosen = entries if split is None else entries.filter(pc.field("split") == split)
     if not chosen.num_rows:

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from media.reader import Backend, open_reader
-from schemas.artifacts import artifact
-from schemas.conditions import UInt8
+from media.reader import Backend, FrameReader, PyAvReader, open_reader
+from schemas.artifacts import artifact, decode_npz
+from schemas.conditions import Bool, UInt8
 from schemas.errors import ConfigError, DatasetError, MissingExtraError
 from schemas.tables import META_MEMBER, SCHEMA_VERSION, Meta
+
+_AT_ONCE = 16
+"""Frames asked for at once of readers that do not hand them on one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +57,45 @@ class StoredSample:
             DatasetError: the video is missing, damaged, or of another length.
 
         """
+        return self._decoded(artifact("video").member, lambda data: self._opened(data, total).get(indices))
 
-        def decode(data: bytes) -> UInt8:
-            reader = open_reader(data, backend=self.backend)
-            if len(reader) != total:
-                raise self.error(f"the video has {len(reader)} frames, the annotation {total}")
-            return reader.get(indices)
+    def reader(self, *, total: int) -> FrameReader:
+        """The video, which has to have `total` frames. Raises `DatasetError` if missing, damaged, or of others."""
+        return self._decoded(artifact("video").member, lambda data: self._opened(data, total))
 
-        return self._decoded(artifact("video").member, decode)
+    def each_image(self, reader: FrameReader, indices: Sequence[int], use: Callable[[int, UInt8], None]) -> None:
+        """Call `use` with each place in `indices`, which rise, and the (H, W, 3) uint8 RGB of it, as frames decode.
+
+        Raises:
+            DatasetError: the video is damaged.
+
+        """
+
+        def decode(_: bytes) -> None:
+            if isinstance(reader, PyAvReader):
+                places = _places(indices)
+                for index, image in reader.images(list(places)):
+                    for place in places[index]:
+                        use(place, image)
+            else:
+                for first in range(0, len(indices), _AT_ONCE):
+                    for place, image in enumerate(reader.get(indices[first : first + _AT_ONCE]), start=first):
+                        use(place, image)
+
+        self._decoded(artifact("video").member, decode)
+
+    def mask(self, indices: Sequence[int], shape: tuple[int, ...]) -> Bool:
+        """These frames of the agnostic mask. Raises `DatasetError` if missing, damaged, or all of it not of `shape`."""
+
+        def decode(data: bytes) -> Bool:
+            arrays = decode_npz(data)
+            bits, width = arrays["bits"], int(arrays["width"])
+            found = (*bits.shape[:-1], width)
+            if found != shape or bits.shape[-1] != -(-width // 8):
+                raise self.error(f"agnostic_mask has shape {found}, the video {shape}")
+            return np.unpackbits(bits[np.asarray(indices)], axis=2, count=width).view(np.bool_)
+
+        return self._decoded(artifact("agnostic_mask").member, decode)
 
     def maps(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """Per-pixel artifact `name`, bool or uint8. Raises `DatasetError` if missing, damaged, or not of `shape`."""
@@ -84,6 +118,12 @@ class StoredSample:
         """A `DatasetError` that names this sample."""
         return DatasetError(what, where=self.where, remedy="Run `vvt validate` on the dataset")
 
+    def _opened(self, data: bytes, total: int) -> FrameReader:
+        reader = open_reader(data, backend=self.backend)
+        if len(reader) != total:
+            raise self.error(f"the video has {len(reader)} frames, the annotation {total}")
+        return reader
+
     def _decoded(self, member: str, decode: Callable[[bytes], Any]) -> Any:
         if member not in self.members:
             raise self.error(f"member {member} is missing; there are {', '.join(sorted(self.members)) or 'none'}")
@@ -93,3 +133,11 @@ class StoredSample:
             raise
         except Exception as cause:  # a codec may raise anything at damaged bytes
             raise self.error(f"member {member} does not decode ({type(cause).__name__}: {cause})") from cause
+
+
+def _places(indices: Sequence[int]) -> dict[int, list[int]]:
+    """Where each frame is in `indices`, which may name it more than once."""
+    places: dict[int, list[int]] = {}
+    for place, index in enumerate(indices):
+        places.setdefault(int(index), []).append(place)
+    return places

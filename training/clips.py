@@ -1,0 +1,179 @@
+"""The reader for training runs: windows of clips in buckets, the same whatever the number of workers and ranks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from schemas.annotation import ActionCaption, Annotation
+from schemas.conditions import POSE_POINTS
+from schemas.errors import DatasetError
+from training.clip_window import ClipWindow
+from training.data_settings import DataSettings
+from training.decoding import decode_garment, decode_window
+from training.fit import Fit
+from training.plan import BatchPlan, Draw
+from training.sample import Batch, Sample, collate
+from training.shards import Entry, read_members
+from training.stored import StoredSample
+from training.survey import Survey, speed_of, survey
+from training.windows import interactive_shares, offsets
+
+_log = logging.getLogger(__name__)
+_REPLACEMENTS = 16
+"""Samples tried in place of a damaged one."""
+
+ReadMembers = Callable[[Entry], Mapping[str, bytes]]
+
+
+class TrainingClips(Dataset[Sample]):
+    """Samples of a built dataset by `Draw`: what a draw gives depends on nothing but the draw, settings and dataset.
+
+    Args:
+        settings: what to read.
+        read_members: fetches the members of one sample by their name after the key.
+
+    Raises:
+        DatasetError: the dataset is not there, damaged or empty, or (when read) a sample of it is damaged; names
+            shard and key.
+
+    """
+
+    def __init__(self, settings: DataSettings, *, read_members: ReadMembers = read_members) -> None:
+        self.settings = settings
+        self.survey: Survey = survey(settings)
+        self._read_members = read_members
+        self._skipped = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by all workers
+
+    def __len__(self) -> int:
+        """Clips that are trained on."""
+        return int((self.survey.bucket_of >= 0).sum())
+
+    @property
+    def skipped(self) -> int:
+        """Damaged samples replaced so far, over all workers."""
+        return int(self._skipped)
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """The sample drawn, or with `on_error: skip`, where it is damaged, another one of its bucket."""
+        try:
+            return self._sample(draw)
+        except DatasetError as error:
+            if self.settings.on_error == "raise":
+                raise
+            damage = error
+        others = np.flatnonzero(self.survey.bucket_of == self.survey.bucket_of[draw.row])
+        for row in np.random.default_rng((draw.seed, 1)).choice(others, _REPLACEMENTS):
+            self._skipped += 1
+            _log.warning("replaced a damaged sample: %s", damage)
+            try:
+                return self._sample(draw._replace(row=int(row)))
+            except DatasetError as error:
+                damage = error
+        raise damage
+
+    def _sample(self, draw: Draw) -> Sample:
+        settings, random = self.settings, np.random.default_rng(draw.seed)
+        # All of them at once, so that one setting does not change what the others do.
+        start, unpaired, garment, captions, actions = random.random(5)
+        stored, key = self._stored(draw.row)
+        annotation: Annotation = stored.artifact("annotation")
+        window = self._window(stored, annotation, draw, start)
+        source = None
+        if unpaired < settings.unpaired_share:
+            source = self.survey.swaps.other(draw.row, garment)
+        worn_by, garment_key = (stored, key) if source is None else self._stored(source)
+        target = (draw.bucket.height, draw.bucket.width)
+        absent = random.random((draw.bucket.frames, POSE_POINTS)) < settings.pose_dropout
+        sample = decode_window(
+            window,
+            key=key,
+            fit=Fit.around(window.person_box(), target, window.source),
+            garment=decode_garment(worn_by, target),
+            pictures=settings.pictures,
+            absent=absent,
+        )
+        if captions < settings.caption_dropout:
+            sample["global_caption"] = ""
+        if captions < settings.caption_dropout or actions < settings.action_dropout:
+            sample["actions"] = [_silent(action) for action in sample["actions"]]
+        sample["fps"] = settings.fps or sample["fps"]
+        sample["window"] = (int(window.indices[0]), int(window.indices[-1]))
+        sample["paired"], sample["garment_key"] = source is None, garment_key
+        sample["repeated"], sample["seed"] = draw.repeated, draw.seed
+        return sample
+
+    def _stored(self, row: int) -> tuple[StoredSample, str]:
+        entry = self.survey.index[row]
+        return StoredSample(self._read_members(entry), str(entry), self.settings.backend), entry.key
+
+    def _window(self, stored: StoredSample, annotation: Annotation, draw: Draw, quantile: float) -> ClipWindow:
+        speed = speed_of(float(stored.meta().span.fps), self.settings)
+        window = offsets(len(annotation.labels), frames=self.settings.frames, speed=speed)
+        if len(window) != draw.bucket.frames:
+            raise stored.error(f"it gives {len(window)} frames where the index promises {draw.bucket.frames}")
+        shares = interactive_shares(np.array(annotation.labels), window)
+        return ClipWindow(stored, annotation, window + self.survey.tilt.start(shares, quantile))
+
+
+def _silent(action: ActionCaption) -> ActionCaption:
+    return action.model_copy(update={"caption": ""})
+
+
+class ClipLoader(DataLoader[Any]):
+    """Batches of one rank, from where its plan stands to the end of the epoch; then the next epoch.
+
+    `plan` counts the batches handed out. Not to be given to `accelerate.prepare`, which would deal them out anew.
+    """
+
+    def __init__(self, clips: TrainingClips, plan: BatchPlan, *, workers: int, prefetch: int) -> None:
+        super().__init__(
+            clips,
+            batch_sampler=plan,
+            collate_fn=collate,
+            num_workers=workers,
+            prefetch_factor=prefetch if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else every epoch would draw from the trainer's own random numbers
+        )
+        self.clips, self.plan = clips, plan
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            self.plan.advance()
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position after the last batch handed out, see `BatchPlan.state_dict`."""
+        return self.plan.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after that batch, on iterating anew."""
+        self.plan.load_state_dict(state)
+
+
+def loader(settings: DataSettings, *, rank: int = 0, world_size: int = 1) -> ClipLoader:
+    """Batches of `settings.batch` samples for one rank.
+
+    Raises:
+        DatasetError: see `TrainingClips`.
+        ConfigError: the rank is none of the world's.
+
+    """
+    clips = TrainingClips(settings)
+    plan = BatchPlan(
+        clips.survey.buckets,
+        clips.survey.bucket_of,
+        batch=settings.batch,
+        seed=settings.seed,
+        shuffle=settings.shuffle,
+        rank=rank,
+        world_size=world_size,
+    )
+    return ClipLoader(clips, plan, workers=settings.workers, prefetch=settings.prefetch)
