@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,10 +21,12 @@ from schemas.artifacts import ARTIFACTS
 from schemas.clip import Source, Span
 from schemas.conditions import HandMesh, Hands, Pose
 from schemas.manifest import Pair
-from schemas.tables import META_MEMBER, Meta
+from schemas.tables import META_MEMBER, Meta, index_schema
 from tests.clips import SAME_BYTES
 
 FPS = 24
+_SCHEMA = index_schema(())
+_TYPES = dict(zip(_SCHEMA.names, _SCHEMA.types, strict=True))
 
 
 def mp4(images: np.ndarray, *, fps: int = FPS) -> bytes:
@@ -118,6 +122,23 @@ def meta(values: dict[str, Any], *, key: str) -> Meta:
     )  # fmt: skip
 
 
+def described(content: dict[str, bytes]) -> dict[str, Any]:
+    """What the index says of a sample beside its place; of damaged members nothing."""
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(content.items())}
+    row: dict[str, Any] = {
+        "members": [{"name": name, "size": len(content[name]), "sha256": hashes[name]} for name in hashes]
+    }
+    with suppress(KeyError, ValueError):
+        about = Meta.model_validate_json(content[META_MEMBER])
+        row |= {"pair_id": about.pair.pair_id, "part": about.pair.part, "fps": float(about.span.fps)}
+        row |= {"frames": about.span.frames, "width": about.span.width, "height": about.span.height}
+    with suppress(KeyError, ValueError):
+        annotation = Annotation.model_validate_json(content[ARTIFACTS["annotation"].member])
+        row |= {"global_caption": annotation.global_caption, "interactive_frames": sum(annotation.labels)}
+        row["actions"] = [action.model_dump() for action in annotation.actions]
+    return row
+
+
 @dataclass
 class DatasetBuilder:
     """Writes shards of given samples and `index.parquet` to `out`."""
@@ -127,7 +148,7 @@ class DatasetBuilder:
     shards: list[str] = field(default_factory=list)
 
     def shard(self, samples: dict[str, dict[str, bytes]], *, split: str = "train", **columns: Any) -> Path:
-        """Write one shard of key → members, and note its rows, with further `columns` of the index."""
+        """Write one shard of key → members, and note their rows of the index, in which `columns` override."""
         number = sum(name.startswith(f"shards/{split}-") for name in self.shards)
         name = f"shards/{split}-{number:06d}.tar"
         self.shards.append(name)
@@ -135,7 +156,8 @@ class DatasetBuilder:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
             for key, content in sorted(samples.items()):
-                self.rows.append({"key": key, "shard": name, "offset": tar.offset, "split": split, **columns})
+                place = {"key": key, "shard": name, "offset": tar.offset, "split": split}
+                self.rows.append({**place, **described(content), **columns})
                 for member, data in sorted(content.items()):
                     info = tarfile.TarInfo(f"{key}.{member}")
                     info.size = len(data)
@@ -144,7 +166,9 @@ class DatasetBuilder:
 
     def index(self) -> Path:
         """Write the index of all shards so far."""
-        pq.write_table(pa.Table.from_pylist(self.rows), self.out / "index.parquet")
+        columns = {name: None for row in self.rows for name in row}
+        table = {name: pa.array([row.get(name) for row in self.rows], _TYPES.get(name)) for name in columns}
+        pq.write_table(pa.table(table), self.out / "index.parquet")
         return self.out
 
 
@@ -162,7 +186,6 @@ def write_dataset(out: Path, counts: list[int], *, test: int = 0, frames: int = 
         builder.shard(
             {key: members(shared, key=key) for key in chosen},
             split=split,
-            frames=frames,
             global_caption="A person stands.",
         )
     builder.index()
