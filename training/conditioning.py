@@ -90,11 +90,25 @@ class Conditioner:
         folder: Path,
         *,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         pose: Literal["masked", "everywhere"] = "masked",
         hands: bool = True,
     ) -> Self:
-        """With VAE and text encoder of a checkpoint, see `training.pretrained`. Raises as their `load`."""
+        """With VAE and text encoder of a checkpoint.
+
+        Args:
+            folder: the checkpoint, see `training.pretrained`.
+            device: of both.
+            dtype: of both; None: bfloat16 on a GPU, float32 on a CPU.
+            pose: where the pose picture shows, as above.
+            hands: whether to encode the hand prior.
+
+        Raises:
+            WeightsError: one of them is not there, or damaged.
+            MissingExtraError: diffusers or transformers is not installed.
+
+        """
+        dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
         vae = VideoVae.load(folder, device=device, dtype=dtype)
         return cls(vae, TextEncoder.load(folder, device=device, dtype=dtype), pose=pose, hands=hands)
 

@@ -24,8 +24,6 @@ MAX_TOKENS = 512
 GLOBAL = -1
 """What `Captions.segments` says of the global caption."""
 _AT_ONCE = 8
-_REMEMBERED_TOKENS = 16_384
-"""128 MiB at 4096 bfloat16 numbers each."""
 
 
 class TextEncoder:
@@ -34,11 +32,12 @@ class TextEncoder:
     Args:
         network: transformers' `UMT5EncoderModel`, in evaluation mode.
         tokenizer: its tokenizer.
+        remembered: most tokens that are kept; at 4096 bfloat16 numbers each the default is 128 MiB.
 
     """
 
-    def __init__(self, network: Any, tokenizer: Any) -> None:
-        self.network, self.tokenizer = network, tokenizer
+    def __init__(self, network: Any, tokenizer: Any, *, remembered: int = 16_384) -> None:
+        self.network, self.tokenizer, self.remembered = network, tokenizer, remembered
         self._remembered: OrderedDict[str, Tensor] = OrderedDict()
 
     @classmethod
@@ -122,7 +121,7 @@ class TextEncoder:
     def _remember(self, text: str, tokens: Tensor) -> None:
         self._remembered[text] = tokens
         self._remembered.move_to_end(text)
-        while sum(map(len, self._remembered.values())) > _REMEMBERED_TOKENS:
+        while sum(map(len, self._remembered.values())) > self.remembered:
             self._remembered.popitem(last=False)
 
 
