@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from training.fit import Size
 
 
 class _Section(BaseModel):
@@ -19,12 +21,13 @@ class SamplerSettings(_Section):
         description="Solver of diffusers: UniPCMultistepScheduler, as the published checkpoints name it, or "
         "FlowMatchEulerDiscreteScheduler.",
     )
-    steps: int = Field(50, ge=1, description="Denoising steps.")
+    steps: int = Field(50, ge=1, description="Denoising steps (diffusers' pipeline: 50).")
     shift: float = Field(5.0, gt=0, description="Of the noise levels, σ ← shift·σ/(1+(shift−1)σ); as in training.")
     guidance: float = Field(
         5.0,
         ge=1,
-        description="Classifier-free guidance over the captions; 1 does without, in half the time.",
+        description="Classifier-free guidance over the captions (diffusers' pipeline: 5); 1 does without, in half the "
+        "time.",
     )
 
 
@@ -36,7 +39,7 @@ class LongVideoSettings(_Section):
         description="`keyframes`: these are generated first, then what lies between (RealVVT, Algorithm 1). `windows`: "
         "one window after the other.",
     )
-    window: int = Field(81, ge=1, description="Frames that the model makes at once, 4n + 1.")
+    window: int = Field(81, ge=5, description="Frames that the model makes at once, 4n + 1.")
     overlap: int = Field(
         9, ge=1, description="Frames of a window, 4n + 1, that the one before it has made and that it continues."
     )
@@ -57,7 +60,7 @@ class LongVideoSettings(_Section):
         return value
 
     @model_validator(mode="after")
-    def _goes_forward(self) -> LongVideoSettings:
+    def _goes_forward(self) -> Self:
         if self.overlap >= self.window:
             raise ValueError(f"an overlap of {self.overlap} frames leaves nothing of a window of {self.window}")
         return self
@@ -66,12 +69,21 @@ class LongVideoSettings(_Section):
 class GenerationSettings(_Section):
     """All that a generated video depends on beside checkpoint, sample and garment."""
 
-    size: tuple[int, int] | None = Field(
-        None,
-        description="Height and width in px, multiples of 16, at which videos are generated, aspect kept, the rest "
-        "black; what is written has the clip's own size. null: the clip's own, rounded to multiples of 16.",
+    buckets: tuple[Size, ...] = Field(
+        ((768, 576),),
+        min_length=1,
+        description="Sizes (height, width) in px, multiples of 16, at which the model works: for each clip the nearest "
+        "in aspect, cut to the person as in training. What is written has the clip's own size.",
     )
-    seed: int = Field(0, ge=0, description="Of the noise; with the key, and the window's number in a long video.")
+    pose: Literal["masked", "everywhere"] = Field(
+        "masked", description="Where the Context Blocks see the pose picture; as in training."
+    )
+    precision: Literal["no", "bf16"] = Field(
+        "bf16", description="Of transformer and text encoder; the autoencoder computes in float32."
+    )
+    seed: int = Field(
+        0, ge=0, description="Of the noise, with the key and the window's number, and of unpaired garments."
+    )
     paste: bool = Field(
         True,
         description="Take what lies outside of the mask from the real video. false: as the model made it.",
@@ -79,9 +91,10 @@ class GenerationSettings(_Section):
     sampler: SamplerSettings = Field(default_factory=SamplerSettings, description="Denoising.")
     long: LongVideoSettings = Field(default_factory=LongVideoSettings, description="Clips longer than the window.")
 
-    @field_validator("size")
+    @field_validator("buckets")
     @classmethod
-    def _whole_patches(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and (min(value) < 16 or value[0] % 16 or value[1] % 16):
-            raise ValueError(f"{value[0]}×{value[1]} px are not multiples of 16")
-        return value
+    def _whole_tokens(cls, buckets: tuple[Size, ...]) -> tuple[Size, ...]:
+        for height, width in buckets:
+            if min(height, width) < 16 or height % 16 or width % 16:
+                raise ValueError(f"{height}×{width} px are not multiples of 16")
+        return buckets

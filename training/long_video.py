@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.annotation import ActionCaption
 from training.generation_settings import LongVideoSettings
 from training.keyframes import body_pictures, keyframes
 from training.sample import Sample
 from training.segments import STRIDE
+from training.windows import actions_shown
 
 MakeWindow = Callable[[Sample], Tensor]
 """A sample of N = 4n + 1 frames → (N, 3, H, W) uint8 RGB, the video generated."""
@@ -93,13 +93,7 @@ def select(sample: Sample, numbers: Sequence[int]) -> Sample:
         name: value[index] if isinstance(value, Tensor) and name not in _OF_THE_GARMENT else value
         for name, value in sample.items()
     }
-    chosen["actions"] = [moved for action in sample["actions"] if (moved := _among(action, numbers))]
-    return chosen  # type: ignore[return-value]
-
-
-def _among(action: ActionCaption, numbers: Sequence[int]) -> ActionCaption | None:
-    places = [place for place, number in enumerate(numbers) if action.start_frame <= number <= action.end_frame]
-    return action.model_copy(update={"start_frame": places[0], "end_frame": places[-1]}) if places else None
+    return {**chosen, "actions": actions_shown(sample["actions"], index.numpy())}  # type: ignore[typeddict-item]
 
 
 def with_known(sample: Sample, frames: Sequence[Tensor | None]) -> Sample:

@@ -157,6 +157,7 @@ class TestSettings:
         ("values", "said"),
         [
             ({"window": 80}, "80 is not 4n \\+ 1; nearest: 77, 81"),
+            ({"window": 1}, "greater than or equal to 5"),
             ({"overlap": 0}, "greater than or equal to 1"),
             ({"window": 9, "overlap": 9}, "an overlap of 9 frames leaves nothing of a window of 9"),
             ({"max_stride": 0}, "greater than or equal to 1"),
@@ -170,4 +171,4 @@ class TestSettings:
 
     def test_a_size_that_no_network_takes(self) -> None:
         with pytest.raises(ValidationError, match="720×540 px are not multiples of 16"):
-            GenerationSettings(size=(720, 540))
+            GenerationSettings(buckets=[(768, 576), (720, 540)])
