@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,13 @@ def load_backbone(folder: Path, *, dtype: torch.dtype) -> Any:
             allowed="a checkpoint in the layout of diffusers, e.g. of Wan-AI/Wan2.1-VACE-1.3B-diffusers",
         )  # fmt: skip
     kind = vace_transformer()
-    named = kind.load_config(str(where)).get("_class_name")
-    if named != kind.__name__:
+    config = _read(kind.load_config, where)
+    if (named := config.get("_class_name")) != kind.__name__:
         raise WeightsError(f"this is a {named}", where=str(where), allowed=kind.__name__)
-    try:
-        model, report = kind.from_pretrained(
-            str(where), torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:  # diffusers, accelerate and safetensors raise whatever comes of damaged files
-        raise WeightsError(f"it cannot be loaded: {type(error).__name__}: {error}", where=str(where)) from error
+    model, report = _read(
+        kind.from_pretrained, where,
+        torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True,
+    )  # fmt: skip
     faults = [listed("lacks", report["missing_keys"]), listed("has besides", report["unexpected_keys"])]
     if any(faults):
         raise WeightsError(f"the checkpoint {'; '.join(filter(None, faults))}", where=str(where))
@@ -67,3 +66,10 @@ def vace_transformer() -> Any:
     except ImportError as error:
         raise MissingExtraError("diffusers", "train", purpose="the model") from error
     return WanVACETransformer3DModel
+
+
+def _read(reader: Callable[..., Any], where: Path, **options: Any) -> Any:
+    try:
+        return reader(str(where), **options)
+    except Exception as error:  # diffusers, accelerate and safetensors raise whatever comes of damaged files
+        raise WeightsError(f"it cannot be loaded: {type(error).__name__}: {error}", where=str(where)) from error

@@ -31,8 +31,8 @@ class InteractionGuider(nn.Module):
         if anew:
             self._draw_weights()
         for block in self.blocks:
-            nn.init.zeros_(block.proj_out.weight)
-            nn.init.zeros_(block.proj_out.bias)
+            nn.init.zeros_(block.get_parameter("proj_out.weight"))
+            nn.init.zeros_(block.get_parameter("proj_out.bias"))
 
     def forward(self, hands: Tensor) -> Tensor:
         """Latents of the hand prior (B, 16, F, h, w) → tokens (B, N, C)."""
@@ -44,4 +44,5 @@ class InteractionGuider(nn.Module):
                 module.reset_parameters()
         with torch.no_grad():
             for block in self.blocks:
-                block.scale_shift_table.normal_(std=block.scale_shift_table.shape[-1] ** -0.5)
+                table = block.get_parameter("scale_shift_table")
+                table.normal_(std=table.shape[-1] ** -0.5)

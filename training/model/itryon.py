@@ -67,12 +67,16 @@ class ITryOn(nn.Module):
         trained.prepare(self)
 
     @classmethod
-    def load(cls, settings: ModelSettings, *, dtype: torch.dtype = torch.float32) -> Self:
+    def load(
+        cls, settings: ModelSettings, *, dtype: torch.dtype = torch.float32, trained_dtype: torch.dtype | None = None
+    ) -> Self:
         """The model on the weights of `settings.base`, on the CPU.
 
         Args:
             settings: how it is built.
             dtype: of the weights, but for those that diffusers keeps in float32.
+            trained_dtype: of those that train, if another: float32 beside frozen bfloat16, say. Two types of weights
+                need `torch.autocast` to run.
 
         Raises:
             WeightsError: the checkpoint is absent, damaged, incomplete or of another model.
@@ -80,7 +84,11 @@ class ITryOn(nn.Module):
             MissingExtraError: diffusers or peft is not installed.
 
         """
-        return cls(load_backbone(base_folder(settings.base), dtype=dtype), settings)
+        model = cls(load_backbone(base_folder(settings.base), dtype=dtype), settings)
+        if trained_dtype is not None:
+            for parameter in model.trainable_parameters():
+                parameter.data = parameter.data.to(trained_dtype)
+        return model
 
     def forward(self, latents: Tensor, sigma: Tensor, conditions: Conditions) -> Prediction:
         """Velocity at noisy latents.
@@ -136,11 +144,11 @@ class ITryOn(nn.Module):
         """Take over what `save` wrote. Raises `WeightsError` where it is not all of it and no more."""
         trained.load(self, folder)
 
-    def compile_blocks(self) -> None:
-        """Compile each block where it is: one compilation serves all blocks of a kind, at each shape."""
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile each block where it is, with `options` of `torch.compile`; blocks of a kind share the outcome."""
         branches = [self.backbone.blocks, self.backbone.vace_blocks, *([self.guider.blocks] if self.guider else [])]
         for block in (block for branch in branches for block in branch):
-            block.compile()
+            block.compile(**options)
 
     def _run(self, block: nn.Module, *inputs: Any) -> Any:
         if self.settings.gradient_checkpointing and torch.is_grad_enabled():

@@ -15,7 +15,7 @@ class LoraSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rank: int = Field(default=32, ge=1, description="Rank of each update.")
-    alpha: float = Field(default=32, gt=0, description="An update counts alpha / rank times.")
+    alpha: int = Field(default=32, ge=1, description="An update counts alpha / rank times.")
     targets: tuple[str, ...] = Field(
         default=("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"),
         min_length=1,
