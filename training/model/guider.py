@@ -40,8 +40,8 @@ class InteractionGuider(nn.Module):
 
     def _draw_weights(self) -> None:
         for module in self.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
         with torch.no_grad():
             for block in self.blocks:
                 table = block.get_parameter("scale_shift_table")

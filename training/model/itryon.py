@@ -102,7 +102,7 @@ class ITryOn(nn.Module):
             ConfigError: shapes of latents and conditions do not agree, or latents do not divide into patches of 2×2.
 
         """
-        _check_shapes(latents, conditions, guider=self.guider is not None)
+        self._check_shapes(latents, conditions)
         net, dtype = self.backbone, self.backbone.patch_embedding.weight.dtype
         rotary = net.rope(latents)
         video = net.patch_embedding(latents.to(dtype)).flatten(2).transpose(1, 2).contiguous()
@@ -174,6 +174,27 @@ class ITryOn(nn.Module):
         tokens = spread_tokens(frames, size, settings.queries, device=latents.device)
         return {layer: Probe(rotary, tokens, size, []) for layer in settings.layers}
 
+    def _check_shapes(self, latents: Tensor, conditions: Conditions) -> None:
+        batch, _, frames, height, width = latents.shape
+        captions = conditions.captions
+        shapes = [
+            ("context", conditions.context, (batch, 96, frames, height, width)),
+            ("captions.tokens", captions.tokens, (batch, captions.mask.shape[1], self.backbone.config.text_dim)),
+            ("segments.frames", conditions.segments.frames, (batch, frames)),
+        ]
+        if self.guider is not None:
+            shapes.append(("hands", conditions.hands, (batch, 16, frames, height, width)))
+        for name, given, wanted in shapes:
+            if given.shape != wanted:
+                raise ConfigError(
+                    f"{name} has the shape {tuple(given.shape)}", allowed=f"{wanted}, as latents and checkpoint have it"
+                )
+        if height % 2 or width % 2:
+            raise ConfigError(
+                f"latents of {height}×{width} do not divide into patches of 2×2",
+                allowed="videos with sides of 16·n pixels",
+            )
+
 
 def _check_layers(backbone: Any, settings: GarmentAttentionSettings) -> None:
     if beyond := [layer for layer in settings.layers if not 0 <= layer < len(backbone.blocks)]:
@@ -181,22 +202,6 @@ def _check_layers(backbone: Any, settings: GarmentAttentionSettings) -> None:
             f"there are no main blocks {', '.join(map(str, beyond))} whose attention to measure",
             where="garment_attention.layers", allowed=f"0 to {len(backbone.blocks) - 1}",
         )  # fmt: skip
-
-
-def _check_shapes(latents: Tensor, conditions: Conditions, *, guider: bool) -> None:
-    batch, _, frames, height, width = latents.shape
-    shapes = [
-        ("context", conditions.context.shape, (batch, 96, frames, height, width)),
-        ("segments.frames", conditions.segments.frames.shape, (batch, frames)),
-        *([("hands", conditions.hands.shape, (batch, 16, frames, height, width))] if guider else []),
-    ]
-    for name, found, wanted in shapes:
-        if tuple(found) != wanted:
-            raise ConfigError(f"{name} has the shape {tuple(found)}", allowed=f"{wanted}, as the latents have")
-    if height % 2 or width % 2:
-        raise ConfigError(
-            f"latents of {height}×{width} do not divide into patches of 2×2", allowed="videos with sides of 16·n pixels"
-        )
 
 
 def _unpatched(tokens: Tensor, latents: Tensor) -> Tensor:
