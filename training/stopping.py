@@ -1,0 +1,39 @@
+"""SIGINT and SIGTERM: the first asks a run to save and end, the second ends it at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass
+class StopRequest:
+    """Whether somebody asked this process to end: the number of the signal, or 0."""
+
+    signum: int = 0
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Take the signals while the block lasts. In the main thread only."""
+    request = StopRequest()
+
+    def ask(signum: int, _: FrameType | None) -> None:
+        request.signum = signum
+        signal.signal(signum, before[signal.Signals(signum)])
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def outlive_signals(_: int) -> None:
+    """For a worker of the data loader: its parent ends it. A signal to the whole group would else end it too early."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
