@@ -55,7 +55,7 @@ class CaptionAttention:
 def filled(captions: Captions, *, length: int) -> Captions:
     """Captions with at least `length` tokens a sample that are seen: zeros, of no segment, stand in for missing ones.
 
-    Wan was trained on captions filled up with zeros to 512 tokens, and attends to all of them.
+    Wan was trained on captions filled up with zeros to 512 tokens, and attends to all of them. Padding comes last.
     """
     given = captions.tokens.shape[1]
     missing = max(0, length - given)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from schemas.errors import ConfigError
+from training.flow import TIMESTEPS
 from training.model import trained
 from training.model.backbone import base_folder, load_backbone
 from training.model.cross_attention import CaptionAttention, TimedText, filled, timed
@@ -108,7 +109,7 @@ class ITryOn(nn.Module):
         video = net.patch_embedding(latents.to(dtype)).flatten(2).transpose(1, 2).contiguous()
         context = net.vace_patch_embedding(conditions.context.to(dtype)).flatten(2).transpose(1, 2).contiguous()
         captions = filled(conditions.captions, length=self.settings.text_length)
-        time, modulation, tokens, _ = net.condition_embedder(sigma * 1000, captions.tokens.to(dtype), None)
+        time, modulation, tokens, _ = net.condition_embedder(sigma * TIMESTEPS, captions.tokens.to(dtype), None)
         modulation = modulation.unflatten(1, (6, -1))
         text = timed(
             tokens, captions, conditions.segments, self.settings,

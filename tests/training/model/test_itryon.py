@@ -194,6 +194,19 @@ def test_padding_of_the_batch_does_not_matter(base: Path, text_length: int, segm
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_short_caption_fares_alike_beside_a_long_one(base: Path):
+    """Also where the long one outgrows `text_length`, and the short one does not."""
+    network, given = model(base, text_length=6), conditions()
+    captions = given.captions
+    short = torch.tensor([[True] * 9, [True] * 3 + [False] * 6])
+    tokens = captions.tokens * short[..., None]
+    both = replace(captions, tokens=tokens, mask=short)
+    cut = Captions(tokens=tokens[:, :3], mask=short[:, :3], segments=captions.segments[:, :3])
+
+    found, expected = (network(*latents(), replace(given, captions=told)).velocity[1] for told in (both, cut))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_sample_fares_alike_alone_and_in_a_batch(base: Path):
     network, given = opened(model(base)), conditions()
     noisy, sigma = latents()
