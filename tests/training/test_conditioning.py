@@ -21,18 +21,12 @@ from tests.training.build import artifacts, members
 from training.conditioning import Conditioner, Encoded, mask_channels
 from training.decoding import SampleDecoder
 from training.sample import Batch, collate, to_unit_range
-from training.tiny import write_tiny_checkpoint
 from training.vae import VideoVae
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FRAMES, HEIGHT, WIDTH = 9, 64, 48
 HEM = ActionCaption(category="adjusting the hem", caption="pulls the hem", start_frame=5, end_frame=8)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny") / "checkpoint"
-    write_tiny_checkpoint(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,11 @@ pytest.importorskip("diffusers")
 
 from schemas.errors import MissingExtraError, WeightsError
 from training.text import MAX_TOKENS, TextEncoder, clean
-from training.tiny import TEXT_WIDTH, write_tiny_checkpoint
+from training.tiny import TEXT_WIDTH
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TEXTS = ["", "A person pulls the hem.", "  Zips\t &amp;amp; smiles\n", "Ménage à trois — 拉链", "long " * 200]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny") / "checkpoint"
-    write_tiny_checkpoint(folder)
-    return folder
 
 
 @pytest.fixture

@@ -12,20 +12,20 @@ pytest.importorskip("diffusers")
 from training import tiny
 from training.tiny import tiny_checkpoint, write_tiny_checkpoint
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-def test_same_seed_same_bytes(tmp_path: Path) -> None:
-    torch.manual_seed(3)
-    before = torch.random.get_rng_state()
-    write_tiny_checkpoint(tmp_path / "one")
-    assert torch.equal(torch.random.get_rng_state(), before)
+def test_same_seed_same_bytes(tmp_path: Path, checkpoint: Path) -> None:
     torch.manual_seed(4)
+    before = torch.random.get_rng_state()
     write_tiny_checkpoint(tmp_path / "other")
+    assert torch.equal(torch.random.get_rng_state(), before)
     write_tiny_checkpoint(tmp_path / "second", seed=1)
-    one, other, second = (contents(tmp_path / name) for name in ("one", "other", "second"))
+    one, other, second = (contents(folder) for folder in (checkpoint, tmp_path / "other", tmp_path / "second"))
     assert one == other
     assert (
         one["transformer/diffusion_pytorch_model.safetensors"]
@@ -33,11 +33,10 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     )
 
 
-def test_it_is_the_layout_of_diffusers(tmp_path: Path) -> None:
+def test_it_is_the_layout_of_diffusers(checkpoint: Path) -> None:
     from diffusers import WanVACEPipeline
 
-    write_tiny_checkpoint(tmp_path / "checkpoint")
-    pipeline = WanVACEPipeline.from_pretrained(tmp_path / "checkpoint", local_files_only=True)
+    pipeline = WanVACEPipeline.from_pretrained(checkpoint, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     video = pipeline(
         prompt="a person", height=32, width=32, num_frames=5, num_inference_steps=2, output_type="np"
