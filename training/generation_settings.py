@@ -78,7 +78,7 @@ class GenerationSettings(_Section):
     pose: Literal["masked", "everywhere"] = Field(
         "masked", description="Where the Context Blocks see the pose picture; as in training."
     )
-    precision: Literal["no", "bf16"] = Field(
+    precision: Literal["float32", "bf16"] = Field(
         "bf16", description="Of transformer and text encoder; the autoencoder computes in float32."
     )
     seed: int = Field(
