@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import media
@@ -293,7 +294,11 @@ class Worker:
         return clip
 
     def _through_group(self, passages: Sequence[_Passage]) -> None:
-        """Each clip goes on from its own stage; those that are due at a stage go through it together."""
+        """Each clip goes on from its own stage.
+
+        Stages that take several clips at once are given those that are due together. Through the stages between, one
+        clip goes after the other, so that its frames are decoded once for all of them.
+        """
         for passage in passages:
             clip = passage.clip
             if clip.failure:  # it is tried again
@@ -301,14 +306,20 @@ class Worker:
                 clip.failure = None
             clip.drop = self._chain.standing(clip).drop
         group = self._chain.group_at(passages[0].task.stage_index) if passages else None
-        for index, stage in enumerate(group.stages if group else (), group.first if group else 0):
-            due = [passage for passage in passages if self._is_due(passage, stage, index)]
-            for first in range(0, len(due), stage.batch_clips):
-                self._run(stage, [passage.clip for passage in due[first : first + stage.batch_clips]])
-            for passage in due:
-                passage.ends = passage.task.alone or passage.clip.failure is not None
+        numbered = enumerate(group.stages, group.first) if group else iter(())
+        for together, run in groupby(numbered, key=lambda one: one[1].batch_clips > 1):
+            stages = list(run)
+            for some in [passages] if together else [[passage] for passage in passages]:
+                for index, stage in stages:
+                    self._through(stage, [passage for passage in some if self._is_due(passage, stage, index)])
         for passage in passages:
             media.forget(passage.clip)
+
+    def _through(self, stage: Stage, due: Sequence[_Passage]) -> None:
+        for first in range(0, len(due), stage.batch_clips):
+            self._run(stage, [passage.clip for passage in due[first : first + stage.batch_clips]])
+        for passage in due:
+            passage.ends = passage.task.alone or passage.clip.failure is not None
 
     def _is_due(self, passage: _Passage, stage: Stage, index: int) -> bool:
         clip = passage.clip

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+import media
 from schemas.clip import Clip
 from schemas.conditions import Pose
 from schemas.errors import OutageError
@@ -66,6 +69,26 @@ class Faulty(Stage):
 
     def _key(self, clip: Clip) -> None:
         clip.key = "another-00000000"
+
+
+class Looks(Faulty):
+    """Notes which decoded frames it was given of each clip; there is room for those of one clip only."""
+
+    seen: str
+    gives = ()
+
+    def setup(self) -> None:
+        sys.modules["media.frames"].CACHE_BYTES = 1  # type: ignore[attr-defined]
+
+    def process(self, clip: Clip) -> None:
+        images = media.frames(clip).images
+        _LOOKED_AT.append(images)  # so that no others come to lie in their place
+        with open(self.seen, "a") as seen:
+            seen.write(f"{clip.key} {id(images)}\n")
+        super().process(clip)
+
+
+_LOOKED_AT: list[NDArray[np.uint8]] = []
 
 
 class DiesOnce(Stage):

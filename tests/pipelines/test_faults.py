@@ -76,6 +76,24 @@ def test_of_clips_that_run_together_only_those_fail_that_are_at_fault(job: Job) 
     assert len(log.read_text().split()) == len(sizes)  # the size of a batch changes no result: nothing ran again
 
 
+def test_clips_that_run_together_are_decoded_once_for_the_stages_between(job: Job) -> None:
+    for name in ("raises", *"abcde"):
+        job.record(name, seconds=1)
+    job.build()  # so that all clips wait when the stages begin
+    stages: dict[str, object] = {"together": stage("Faulty", batch_clips=6, log=str(job.folder / "batches"))}
+    for name in ("one", "two", "three"):
+        how = {"raises": "raise"} if name == "two" else {}
+        stages[name] = stage("Looks", how=how, seen=str(job.folder / name))
+    job.build(stages=stages, run={"workers": 1})
+    assert (job.folder / "batches").read_text().split() == ["6"]
+    seen = [(job.folder / name).read_text().splitlines() for name in ("one", "two", "three")]
+    one, two, three = (dict(line.split() for line in lines) for lines in seen)
+    assert len(one) == 6
+    assert one == two
+    assert three == {key: frames for key, frames in one.items() if not key.startswith("raises")}
+    assert failures(job) == {"raises": ("two", "error")}
+
+
 def test_a_clip_whose_worker_was_killed_by_chance_is_kept_however_many_stages_that_befalls(job: Job) -> None:
     job.record("a", seconds=1)
     stages = {}
