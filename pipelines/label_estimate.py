@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields
 from itertools import islice
@@ -248,14 +248,17 @@ class _Metered:
     def identity(self) -> Mapping[str, str]:
         return self._backend.identity
 
-    def ask(self, requests: Sequence[Request]) -> Iterator[Reply | Refusal]:
-        self.asked += requests
-        for answer in self._backend.ask(requests):
+    def ask(self, requests: Iterable[Request | None]) -> Iterator[Reply | Refusal]:
+        for answer in self._backend.ask(map(self._noted, requests)):
             self.answers.append(answer)
             yield answer
 
     def close(self) -> None:
         self._backend.close()
+
+    def _noted(self, request: Request | None) -> Request | None:
+        self.asked += [request] if request else []
+        return request
 
 
 def probe(survey: Survey, count: int) -> Probe | None:

@@ -17,7 +17,7 @@ from PIL import Image
 from annotators.vlm.backend import Picture
 from annotators.vlm.cost import Cost, TokenRule, expected_answer, rule_for
 from annotators.vlm.messages import chat_messages
-from annotators.vlm.openai_messages import body_of
+from annotators.vlm.openai_messages import Bodies
 from annotators.vlm.openai_settings import OpenAISettings
 from annotators.vlm.rehearsal import Asked
 from annotators.vlm.stage import VlmLabels
@@ -87,7 +87,7 @@ def _shown(asked: Asked, stage: VlmLabels, rule: TokenRule) -> Shown:
 def _messages(asked: Asked, settings: OpenAISettings | TransformersSettings) -> list[dict[str, Any]]:
     """As the server would get them; to a model in process, as OpenAI's API would write them."""
     if isinstance(settings, OpenAISettings):
-        messages: list[dict[str, Any]] = json.loads(body_of(asked.request, settings=settings))["messages"]
+        messages: list[dict[str, Any]] = json.loads(Bodies(settings).of(asked.request))["messages"]
         return messages
     return chat_messages(asked.request, _picture_part)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from annotators.vlm.answers import Fault
@@ -49,90 +50,152 @@ class Asker:
 
     def __init__(self, backend: Backend, cache: Cache, *, language: Language) -> None:
         self._backend, self._cache, self._language = backend, cache, language
-        self._identity = backend.identity
 
-    def hold(self, talks: Sequence[Talk[T]]) -> list[T | Exception]:
-        """Hold all `talks` at once, so that their questions are asked together. What a talk raises is its result.
+    def hold(self, talks: Iterable[Talk[T]]) -> list[T | Exception]:
+        """Hold `talks`, each at its own pace; what one raises is its result. Their keys differ.
+
+        A talk goes on as soon as its own questions are answered. The next begins when the backend has room for more
+        questions than those under way have, so that it is never idle, and few clips are in memory.
 
         Raises:
             OutageError: nothing answers at all. What was answered before is in the cache.
             ConfigError, WeightsError, MissingExtraError: the backend cannot work as it is set.
 
         """
-        results: dict[int, T | Exception] = {}
-        answers: dict[int, Answers | None] = dict.fromkeys(range(len(talks)))
-        while answers:
-            asked: dict[int, Sequence[Question[Any]]] = {}
-            for index, known in answers.items():
-                try:
-                    asked[index] = talks[index].send(known)  # type: ignore[arg-type] # a generator begins with None
-                except StopIteration as end:
-                    results[index] = end.value
-                except Exception as error:  # noqa: BLE001 - one clip fails, no other notices
-                    results[index] = error
-            said = self.ask([question for questions in asked.values() for question in questions])
-            answers = {
-                index: {question.request.key: said[question.request.key] for question in questions}
-                for index, questions in asked.items()
-            }
-        return [results[index] for index in range(len(talks))]
+        meeting = _Meeting(talks, cache=self._cache, identity=self._backend.identity, language=self._language)
+        try:
+            for reply in self._backend.ask(meeting.requests()):
+                meeting.take(reply)
+        finally:
+            self._cache.flush()
+        return meeting.results()
 
     def ask(self, questions: Sequence[Question[Any]]) -> Answers:
         """An answer to each of `questions`, whose keys differ. Those of one content are asked once."""
-        alike: dict[str, list[Question[Any]]] = {}
-        for question in questions:
-            alike.setdefault(content_hash(question.request, self._identity), []).append(question)
-        firsts = {content: same[0] for content, same in alike.items()}
-        replies = {content: self._known(firsts[content], reply) for content, reply in self._cache.get(alike).items()}
-        answers: dict[str, Any] = {content: answer for content, answer in replies.items() if answer is not None}
-        try:
-            answers |= self._asked({content: first for content, first in firsts.items() if content not in answers})
-        finally:
-            self._cache.flush()
-        return {question.request.key: answers[content] for content, same in alike.items() for question in same}
+
+        def talk() -> Talk[Answers]:
+            answers = yield questions
+            return {question.request.key: answers[question.request.key] for question in questions}
+
+        [answers] = self.hold([talk()])
+        if isinstance(answers, Exception):
+            raise answers
+        return answers
 
     def close(self) -> None:
         """Close the backend."""
         self._backend.close()
 
-    def _known(self, question: Question[T], reply: Reply) -> T | None:
-        answer = question.read(question.request, replace(reply, key=question.request.key))
-        return None if isinstance(answer, Fault) else answer
 
-    def _asked(self, questions: Mapping[str, Question[Any]]) -> dict[str, Any]:
-        """Content → answer, by the backend. What cannot be used is asked once more."""
-        answers: dict[str, Any] = {}
-        repairs: dict[str, Question[Any]] = {}
-        for content, reply in self._replies(questions):
-            question = questions[content]
-            answer = self._read(content, question, reply)
-            if isinstance(answer, Fault) and isinstance(reply, Reply):
-                again = repair_request(question.request, reply, answer, language=self._language)
-                repairs[content] = replace(question, request=again)
+@dataclass(eq=False)
+class _Held(Generic[T]):
+    """A talk under way: which one, what it was answered since it last asked, and how much it still waits for."""
+
+    number: int
+    talk: Talk[T]
+    answers: dict[str, Any] = field(default_factory=dict)
+    missing: int = 0
+
+
+@dataclass(eq=False)
+class _Open:
+    """A question without an answer: its content, and the talks that wait for it, each under a key of its own."""
+
+    content: str
+    question: Question[Any]
+    wanted: list[tuple[_Held[Any], str]] = field(default_factory=list)
+    is_repair: bool = False
+
+
+class _Meeting(Generic[T]):
+    """Talks held at once: gives the backend their requests, and them its replies."""
+
+    def __init__(
+        self, talks: Iterable[Talk[T]], *, cache: Cache, identity: Mapping[str, str], language: Language
+    ) -> None:
+        self._talks = enumerate(talks)
+        self._cache, self._identity, self._language = cache, identity, language
+        self._results: dict[int, T | Exception] = {}
+        self._unasked: deque[Request] = deque()
+        self._by_content: dict[str, _Open] = {}
+        self._by_key: dict[str, _Open] = {}
+        self._waits = False
+
+    def requests(self) -> Iterator[Request | None]:
+        """As `Backend.ask` takes them: those of talks under way go before those of the next."""
+        while True:
+            if self._unasked:
+                yield self._unasked.popleft()
+            elif begun := next(self._talks, None):
+                self._go_on(_Held(*begun), None)
+            elif not self._by_key:
+                return
+            elif self._waits:
+                left = f"the backend left {len(self._by_key)} request(s) without an answer"
+                raise StageError(left, where=next(iter(self._by_key)))
             else:
-                answers[content] = answer
-        for content, reply in self._replies(repairs):
-            answer = self._read(content, repairs[content], reply)
-            answers[content] = Unanswered(f"twice: {answer.what}") if isinstance(answer, Fault) else answer
-        return answers
+                self._waits = True
+                yield None
 
-    def _read(self, content: str, question: Question[T], reply: Reply | Refusal) -> T | Fault | Unanswered:
+    def take(self, reply: Reply | Refusal) -> None:
+        """Give `reply` to the talks that wait for it; what cannot be used is asked once more."""
+        self._waits = False
+        open_ = self._by_key.pop(reply.key, None)
+        if open_ is None:
+            raise StageError("the backend answers what was not asked, or twice", where=reply.key)
+        answer = self._read(open_, reply)
+        if isinstance(answer, Fault) and isinstance(reply, Reply) and not open_.is_repair:
+            again = repair_request(open_.question.request, reply, answer, language=self._language)
+            self._ask(_Open(open_.content, replace(open_.question, request=again), open_.wanted, is_repair=True))
+            return
+        del self._by_content[open_.content]
+        for held, key in open_.wanted:
+            held.answers[key] = Unanswered(f"twice: {answer.what}") if isinstance(answer, Fault) else answer
+            held.missing -= 1
+            if not held.missing:
+                self._go_on(held, held.answers)
+
+    def results(self) -> list[T | Exception]:
+        """What came of each talk, in their order."""
+        return [self._results[number] for number in range(len(self._results))]
+
+    def _go_on(self, held: _Held[T], answers: Answers | None) -> None:
+        """Send the talk `answers` (None where it begins), and whatever the cache answers then."""
+        while not held.missing:
+            try:
+                questions = held.talk.send(answers)  # type: ignore[arg-type] # a generator begins with None
+            except StopIteration as end:
+                self._results[held.number] = end.value
+                return
+            except Exception as error:  # noqa: BLE001 - one clip fails, no other notices
+                self._results[held.number] = error
+                return
+            answers = held.answers = {}
+            self._look_up(held, questions)
+
+    def _look_up(self, held: _Held[T], questions: Sequence[Question[Any]]) -> None:
+        contents = [content_hash(question.request, self._identity) for question in questions]
+        replies = self._cache.get(content for content in contents if content not in self._by_content)
+        for content, question in zip(contents, questions, strict=True):
+            reply, key = replies.get(content), question.request.key
+            answer = question.read(question.request, replace(reply, key=key)) if reply else None
+            if answer is not None and not isinstance(answer, Fault):
+                held.answers[key] = answer
+                continue
+            held.missing += 1
+            if content not in self._by_content:
+                self._ask(_Open(content, question))
+            self._by_content[content].wanted.append((held, key))
+
+    def _ask(self, open_: _Open) -> None:
+        request = open_.question.request
+        self._by_content[open_.content] = self._by_key[request.key] = open_
+        self._unasked.append(request)
+
+    def _read(self, open_: _Open, reply: Reply | Refusal) -> Any:
         if isinstance(reply, Refusal):
             return Unanswered(reply.why)
-        answer = question.read(question.request, reply)
+        answer = open_.question.read(open_.question.request, reply)
         if not isinstance(answer, Fault):
-            self._cache.put(content, reply)
+            self._cache.put(open_.content, reply)
         return answer
-
-    def _replies(self, questions: Mapping[str, Question[Any]]) -> Generator[tuple[str, Reply | Refusal]]:
-        """Content and reply, as they come in; each of `questions` has exactly one."""
-        open_ = {question.request.key: content for content, question in questions.items()}
-        if not open_:
-            return
-        for reply in self._backend.ask([question.request for question in questions.values()]):
-            content = open_.pop(reply.key, None)
-            if content is None:
-                raise StageError("the backend answers what was not asked, or twice", where=reply.key)
-            yield content, reply
-        if open_:
-            raise StageError(f"the backend left {len(open_)} request(s) without an answer", where=next(iter(open_)))

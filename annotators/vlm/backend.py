@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -109,8 +109,11 @@ class Backend(Protocol):
         """What its answers depend on beside the request: model, precision, sampling. Part of the cache's keys."""
         ...
 
-    def ask(self, requests: Sequence[Request]) -> Iterator[Reply | Refusal]:
+    def ask(self, requests: Iterable[Request | None]) -> Iterator[Reply | Refusal]:
         """Answers to `requests`, each exactly once, in the order in which they come in.
+
+        Requests are taken when there is room for them: answers may lead to more. None says that for now there are no
+        more, until another answer was given.
 
         Raises:
             OutageError: nothing answers at all: the server is away, and the clips are to wait.
@@ -122,3 +125,16 @@ class Backend(Protocol):
     def close(self) -> None:
         """Give back connections and memory."""
         ...
+
+
+def batches(requests: Iterable[Request | None], *, most: int) -> Iterator[list[Request]]:
+    """Requests, as `Backend.ask` takes them, as many together as can be had, `most` at most."""
+    batch: list[Request] = []
+    for request in requests:
+        if request is not None:
+            batch.append(request)
+        if request is None or len(batch) == most:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

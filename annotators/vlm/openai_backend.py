@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from itertools import chain
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 from annotators.vlm.backend import Refusal, Reply, Request
+from annotators.vlm.openai_messages import Bodies
 from annotators.vlm.openai_settings import OpenAISettings
 
 if TYPE_CHECKING:
     from annotators.vlm.openai_client import Client
 
 Result = TypeVar("Result")
+Answer = asyncio.Task[Reply | Refusal]
+
+AHEAD = 0.5
+"""Requests kept ready, as a share of those in flight, so that places are filled while the caller decodes a clip."""
 
 
 class OpenAIBackend:
@@ -32,6 +39,8 @@ class OpenAIBackend:
 
     def __init__(self, settings: OpenAISettings) -> None:
         self._settings, self._key = settings, settings.api_key()
+        self._bodies = Bodies(settings)
+        self._room = settings.in_flight + max(1, int(AHEAD * settings.in_flight))
         self._lock = threading.Lock()
         self._loop: _ClientLoop | None = None
 
@@ -40,7 +49,7 @@ class OpenAIBackend:
         """As the settings have it."""
         return self._settings.identity
 
-    def ask(self, requests: Sequence[Request]) -> Iterator[Reply | Refusal]:
+    def ask(self, requests: Iterable[Request | None]) -> Iterator[Reply | Refusal]:
         """Answers to `requests`, each exactly once, as they come in. What is open when the caller leaves is cancelled.
 
         Refusals are of what the server refuses (400, 413, 422…), or fails on at each try though it is there; also of
@@ -53,17 +62,24 @@ class OpenAIBackend:
             RuntimeError: the backend was closed meanwhile.
 
         """
-        answers: SimpleQueue[Reply | Refusal | None] = SimpleQueue()
+        waiting, open_ = iter(requests), 0
+        if (first := next(waiting, None)) is None:
+            return
+        waiting = chain([first], waiting)
         with self._lock:
             self._loop = self._loop or _ClientLoop(self._settings, self._key)
-            asking = self._loop.start(lambda client: _answer_all(client, requests, answers.put))
-        asking.add_done_callback(lambda _: answers.put(None))
+            asking = self._loop.asking()
         try:
-            while answer := answers.get():
-                yield answer
-            asking.result()
-        except CancelledError as error:
-            raise RuntimeError("the backend was closed while it was asked") from error
+            while True:
+                while open_ < self._room and (request := next(waiting, None)) is not None:
+                    body = self._bodies.of(request)
+                    with self._lock:  # nothing is put into a loop that is being closed
+                        asking.put(request.key, body)
+                    open_ += 1
+                if not open_:
+                    return
+                yield asking.get()
+                open_ -= 1
         finally:
             asking.cancel()
 
@@ -75,16 +91,42 @@ class OpenAIBackend:
             self._loop = None
 
 
-async def _answer_all(client: Client, requests: Sequence[Request], give: Callable[[Reply | Refusal], None]) -> None:
-    """Hand each answer on as it comes; at the first error, cancel the others."""
-    tasks = [asyncio.create_task(client.answer(request)) for request in requests]
-    try:
-        for task in asyncio.as_completed(tasks):
-            give(await task)
-    finally:
-        for open_task in tasks:
-            open_task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+class _Asking:
+    """The open requests of one caller, answered in the loop's thread."""
+
+    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
+        self._client, self._loop = client, loop
+        self._tasks: set[Answer] = set()
+        self._answered: SimpleQueue[Answer] = SimpleQueue()
+
+    def put(self, key: str, body: bytes) -> None:
+        self._loop.call_soon_threadsafe(self._begin, key, body)
+
+    def get(self) -> Reply | Refusal:
+        """The next answer, or its error."""
+        task = self._answered.get()
+        if task.cancelled():
+            raise RuntimeError("the backend was closed while it was asked")
+        return task.result()
+
+    def cancel(self) -> None:
+        with suppress(RuntimeError):  # closed: all is cancelled
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _begin(self, key: str, body: bytes) -> None:
+        task = self._loop.create_task(self._client.answer(key, body))
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: Answer) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # counts as looked at, also where the caller has left
+        self._answered.put(task)
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
 
 class _ClientLoop:
@@ -96,8 +138,8 @@ class _ClientLoop:
         self._thread.start()
         self._client = self._run(self._open(settings, key)).result()
 
-    def start(self, work: Callable[[Client], Coroutine[None, None, Result]]) -> Future[Result]:
-        return self._run(work(self._client))
+    def asking(self) -> _Asking:
+        return _Asking(self._client, self._loop)
 
     def close(self) -> None:
         self._run(self._end()).result()

@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from annotators.vlm.backend import Refusal, Reply, Request
-from annotators.vlm.openai_messages import BrokenReplyError, answer_in, body_of, words_of
+from annotators.vlm.backend import Refusal, Reply
+from annotators.vlm.openai_messages import BrokenReplyError, answer_in, words_of
 from annotators.vlm.openai_settings import OpenAISettings
 from schemas.errors import ConfigError, OutageError
 
@@ -57,7 +57,7 @@ class Client:
     """Gets requests answered, `in_flight` at a time, all within one event loop.
 
     A request keeps its place among those in flight while it waits for another try, so that a server in trouble is asked
-    less, and the pictures of a few requests only are in memory.
+    less.
 
     Args:
         settings: whom to ask, and within which limits.
@@ -78,8 +78,8 @@ class Client:
         self._quiet_until = 0.0
         self._answered = 0
 
-    async def answer(self, request: Request) -> Reply | Refusal:
-        """The answer to `request`.
+    async def answer(self, key: str, body: bytes) -> Reply | Refusal:
+        """The answer to the request `key`, whose `body` is JSON.
 
         Raises:
             OutageError: the server is away, or turns everything away.
@@ -87,11 +87,10 @@ class Client:
 
         """
         async with self._places:
-            body = await asyncio.to_thread(body_of, request, settings=self._settings)
             try:
-                return await self._persist(request.key, body)
+                return await self._persist(key, body)
             except _RefusedError as error:
-                return Refusal(key=request.key, why=str(error))
+                return Refusal(key=key, why=str(error))
 
     async def close(self) -> None:
         """Close all connections."""

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,25 +25,35 @@ class BrokenReplyError(ValueError):
     """A reply that is none: not JSON, or without an answer in it. The next try may bring a whole one."""
 
 
-def body_of(request: Request, *, settings: OpenAISettings) -> bytes:
-    """The body of `request`: JSON, with each picture as a JPEG after its number and time."""
-    body: dict[str, Any] = {
-        "model": settings.model,
-        "messages": chat_messages(request, lambda picture: _picture_part(picture, settings)),
-        "max_tokens": request.max_tokens,
-        "temperature": settings.temperature,
-    }
-    if settings.logprobs:
-        body |= {"logprobs": True, "top_logprobs": settings.top_logprobs}
-    if request.schema:
-        body |= _constraint(dict(request.schema), settings.structured)
-    body |= settings.extra_body
-    return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
+class Bodies:
+    """Makes the bodies of requests. A picture that several of them show is encoded once, while somebody holds it."""
 
+    def __init__(self, settings: OpenAISettings) -> None:
+        self._settings = settings
+        self._urls: WeakKeyDictionary[Picture, str] = WeakKeyDictionary()
 
-def _picture_part(picture: Picture, settings: OpenAISettings) -> dict[str, Any]:
-    url = "data:image/jpeg;base64," + base64.b64encode(_jpeg(picture.image, settings)).decode()
-    return {"type": "image_url", "image_url": {"url": url}}
+    def of(self, request: Request) -> bytes:
+        """The body of `request`: JSON, with each picture as a JPEG after its number and time."""
+        settings = self._settings
+        body: dict[str, Any] = {
+            "model": settings.model,
+            "messages": chat_messages(request, self._picture_part),
+            "max_tokens": request.max_tokens,
+            "temperature": settings.temperature,
+        }
+        if settings.logprobs:
+            body |= {"logprobs": True, "top_logprobs": settings.top_logprobs}
+        if request.schema:
+            body |= _constraint(dict(request.schema), settings.structured)
+        body |= settings.extra_body
+        return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
+
+    def _picture_part(self, picture: Picture) -> dict[str, Any]:
+        url = self._urls.get(picture)
+        if url is None:
+            jpeg = base64.b64encode(_jpeg(picture.image, self._settings))
+            url = self._urls[picture] = "data:image/jpeg;base64," + jpeg.decode()
+        return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _jpeg(image: NDArray[np.uint8], settings: OpenAISettings) -> bytes:

@@ -51,7 +51,10 @@ class VlmLabels(Stage):
         description="Seconds that one clip may take. Beyond, its worker is ended, and the clip fails.",
     )
     batch_clips: int = Field(
-        default=4, ge=1, description="Clips whose questions are asked together, so that the model never waits for one."
+        default=32,
+        ge=1,
+        description="Clips of one call, each at its own pace: the model is idle at the end of a call only, while the "
+        "last clips wait for their last answers.",
     )
 
     backend: BackendSettings = Field(
@@ -168,7 +171,7 @@ class VlmLabels(Stage):
         """
         if self._asker is None:
             raise StageError("process() before setup()", where=self.name)
-        for clip, said in zip(clips, self._asker.hold([self.talk(clip) for clip in clips]), strict=True):
+        for clip, said in zip(clips, self._asker.hold(map(self.talk, clips)), strict=True):
             if isinstance(said, Exception):
                 raise said
             clip.artifacts["annotation"] = said

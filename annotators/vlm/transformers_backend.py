@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from annotators.vlm.backend import Refusal, Reply, Request
+from annotators.vlm.backend import Refusal, Reply, Request, batches
 from annotators.vlm.transformers_settings import TransformersSettings
 from schemas.errors import ConfigError, MissingExtraError
 from weights.torchvision_operators import declare_missing_operators
@@ -17,6 +17,8 @@ from weights.torchvision_operators import declare_missing_operators
 if TYPE_CHECKING:
     from annotators.vlm.transformers_model import Model
 
+_SORTED = 8
+"""Batches' worth of requests that are sorted by length together."""
 _PACKAGES = ("transformers", "torchvision", "qwen_vl_utils", "llguidance")
 
 
@@ -43,7 +45,7 @@ class TransformersBackend:
         """As the settings have it."""
         return self._settings.identity
 
-    def ask(self, requests: Sequence[Request]) -> Iterator[Reply | Refusal]:
+    def ask(self, requests: Iterable[Request | None]) -> Iterator[Reply | Refusal]:
         """Answers to `requests`, each exactly once, batch by batch. Not to be called by two threads at once.
 
         Refusals are of what the model cannot take: questions longer than its context, pictures that are mere strips.
@@ -52,21 +54,24 @@ class TransformersBackend:
             ConfigError: the memory does not hold a single request, or a schema is none.
 
         """
-        for _, alike in groupby(sorted(requests, key=_length), key=_has_pictures):
-            waiting = deque(alike)
-            while waiting:
-                batch = [waiting.popleft() for _ in range(min(self._batch, len(waiting)))]
-                answers = self._answers(batch)
-                if answers is None:
-                    self._halve(batch)
-                    waiting.extendleft(reversed(batch))
-                else:
-                    yield from answers
+        for some in batches(requests, most=_SORTED * self._settings.batch):
+            for _, alike in groupby(sorted(some, key=_length), key=_has_pictures):
+                yield from self._batchwise(deque(alike))
 
     def close(self) -> None:
         """Give back the memory. Who asks again loads the model anew."""
         self._model = None
         _free_memory()
+
+    def _batchwise(self, waiting: deque[Request]) -> Iterator[Reply | Refusal]:
+        while waiting:
+            batch = [waiting.popleft() for _ in range(min(self._batch, len(waiting)))]
+            answers = self._answers(batch)
+            if answers is None:
+                self._halve(batch)
+                waiting.extendleft(reversed(batch))
+            else:
+                yield from answers
 
     def _answers(self, batch: Sequence[Request]) -> list[Reply | Refusal] | None:
         """One for each request; None where memory ran out."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
 
 from annotators.vlm.answers import CaptionAnswer, read_caption
 from annotators.vlm.asking import Asker, Question, Talk, Unanswered
-from annotators.vlm.backend import Refusal, Reply, Request
+from annotators.vlm.backend import Refusal, Reply, Request, batches
 from annotators.vlm.cache import Cache
 from annotators.vlm.questions import caption_request
 from annotators.vlm.windows import Sampling, plan
@@ -22,18 +22,19 @@ Answer = Reply | Refusal
 class Said:
     """A backend that answers as told, and remembers what it was asked."""
 
-    def __init__(self, answer: Callable[[Request], list[Answer]]) -> None:
-        self.answer = answer
+    def __init__(self, answer: Callable[[Request], list[Answer]], *, room: int = 1000) -> None:
+        self.answer, self.room = answer, room
         self.asked: list[Request] = []
 
     @property
     def identity(self) -> Mapping[str, str]:
         return {"backend": "said"}
 
-    def ask(self, requests: Sequence[Request]) -> Iterator[Answer]:
-        for request in reversed(requests):
-            self.asked.append(request)
-            yield from self.answer(request)
+    def ask(self, requests: Iterable[Request | None]) -> Iterator[Answer]:
+        for batch in batches(requests, most=self.room):
+            for request in reversed(batch):
+                self.asked.append(request)
+                yield from self.answer(request)
 
     def close(self) -> None: ...
 
@@ -137,3 +138,37 @@ def test_an_outage_ends_all_talks_and_loses_no_answer() -> None:
     before = len(backend.asked)
     one.hold([talk(2), talk(1)])
     assert len(backend.asked) == before + 1
+
+
+def test_a_talk_goes_on_while_others_wait_and_the_next_begins_when_there_is_room() -> None:
+    """The backend has room for two: the first answer to come lets its own talk go on, not a third one begin."""
+    begun: list[int] = []
+
+    def begins(*numbers: int) -> Talk[list[str]]:
+        begun.append(numbers[0])
+        return (yield from talk(*numbers))
+
+    class Slow(Said):
+        def ask(self, requests: Iterable[Request | None]) -> Iterator[Answer]:
+            open_, requests = [], iter(requests)
+            while True:
+                while len(open_) < 2 and (request := next(requests, None)):
+                    self.asked.append(request)
+                    open_.append(request)
+                if not open_:
+                    return
+                yield from self.answer(open_.pop())  # the first talk waits until all others are over
+
+    backend = Slow(lambda request: [right(request)])
+    results = asker(backend).hold(begins(*numbers) for numbers in ((1, 2), (3, 4, 5), (6,), (7, 8)))
+    assert [len(result) for result in results if isinstance(result, list)] == [2, 3, 1, 2]
+    asked = [int(request.key[5:13]) for request in backend.asked]
+    assert asked == [1, 3, 4, 5, 6, 7, 8, 2]
+    assert begun == [1, 3, 6, 7]
+
+
+def test_a_question_under_way_is_not_asked_again_by_a_talk_that_comes_to_it_later() -> None:
+    backend = Said(lambda request: [right(request)], room=1)
+    results = asker(backend).hold([talk(1, 2), talk(2, 1)])
+    assert [len(result) for result in results if isinstance(result, list)] == [2, 2]
+    assert len(backend.asked) == 2
