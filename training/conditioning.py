@@ -120,29 +120,28 @@ class Conditioner:
                 take.
 
         """
-        conditions = self.conditions(batch)
-        video = self._encode(batch["video"])
-        return encoded(video, conditions, mask=self._mask(batch), labels=batch["labels"].to(self.vae.device))
+        pictures = self.condition_latents(batch)
+        return self.of_latents(batch, video=self._encode(batch["video"]), pictures=pictures)
+
+    def of_latents(self, batch: Batch, *, video: Tensor, pictures: ConditionLatents) -> Encoded:
+        """The same where the latents are known: of the batch only mask, labels, captions and actions are read.
+
+        Args:
+            batch: without its pictures, if need be.
+            video: (B, 16, f, h, w): of the target.
+            pictures: of the conditions.
+
+        """
+        mask, labels = self._mask(batch), batch["labels"].to(self.vae.device)
+        return encoded(video, self._conditions(batch, pictures), mask=mask, labels=labels)
 
     def conditions(self, batch: Batch) -> Conditions:
         """What the model is told: all that generation needs. Raises as `__call__`."""
+        return self._conditions(batch, self.condition_latents(batch))
+
+    def condition_latents(self, batch: Batch) -> ConditionLatents:
+        """Latents of the pictures that the model is told. Raises as `__call__`."""
         _check(batch, pictures=("pose", "hands") if self.hands else ("pose",))
-        timed, actions = segments(batch["actions"], frames=batch["video"].shape[1])
-        captions = self.text.captions(batch["global_caption"], actions)
-        return joined(
-            self._latents(batch),
-            mask=self._mask(batch),
-            captions=_on(captions, self.vae.device),
-            timed=_on(timed, self.vae.device),
-        )
-
-    def unconditional(self, conditions: Conditions, *, caption: str = "") -> Conditions:
-        """The same with `caption` for the global one and no action captions: what guidance leads away from."""
-        samples = len(conditions.context)
-        captions = self.text.captions([caption] * samples, [[]] * samples)
-        return replace(conditions, captions=_on(captions, self.vae.device))
-
-    def _latents(self, batch: Batch) -> ConditionLatents:
         mask = batch["mask"]
         inactive = self._encode(batch["video"], where=~mask)
         garment = _on_canvas(batch["garment"], size=batch["video"].shape[-2:])
@@ -152,6 +151,18 @@ class Conditioner:
             hands=self._encode(batch["hands"]) if self.hands else torch.zeros_like(inactive),
             garment=self._encode(garment[:, None]),
         )
+
+    def unconditional(self, conditions: Conditions, *, caption: str = "") -> Conditions:
+        """The same with `caption` for the global one and no action captions: what guidance leads away from."""
+        samples = len(conditions.context)
+        captions = self.text.captions([caption] * samples, [[]] * samples)
+        return replace(conditions, captions=_on(captions, self.vae.device))
+
+    def _conditions(self, batch: Batch, pictures: ConditionLatents) -> Conditions:
+        timed, actions = segments(batch["actions"], frames=batch["labels"].shape[1])
+        captions = self.text.captions(batch["global_caption"], actions)
+        device = self.vae.device
+        return joined(pictures, mask=self._mask(batch), captions=_on(captions, device), timed=_on(timed, device))
 
     def _encode(self, pictures: Tensor, *, where: Tensor | None = None) -> Tensor:
         """(B, T, 3, H, W) uint8 → (B, 16, f, h, w); mid-grey outside of `where`, (B, T, 1, H, W) bool."""
@@ -186,25 +197,25 @@ def encoded(video: Tensor, conditions: Conditions, *, mask: Tensor, labels: Tens
     )
 
 
-def joined(latents: ConditionLatents, *, mask: Tensor, captions: Captions, timed: Segments) -> Conditions:
+def joined(pictures: ConditionLatents, *, mask: Tensor, captions: Captions, timed: Segments) -> Conditions:
     """Conditions as the model takes them, the reference garment in front.
 
     The context is that of VACE (diffusers' `WanVACEPipeline` prepares it alike): 16 channels inactive, 16 reactive, 64
     of the mask; and of the reference 16 channels, then zeros.
 
     Args:
-        latents: float32.
+        pictures: their latents.
         mask: (B, T, H, W) bool: the region to repaint.
         captions: the text.
         timed: when the actions are.
 
     """
-    shown = torch.cat([latents.inactive, latents.reactive, mask_channels(mask)], dim=1)
-    channels = shown.shape[1] - latents.garment.shape[1]
-    reference = functional.pad(latents.garment, (0, 0) * 3 + (0, channels))
+    shown = torch.cat([pictures.inactive, pictures.reactive, mask_channels(mask)], dim=1)
+    channels = shown.shape[1] - pictures.garment.shape[1]
+    reference = functional.pad(pictures.garment, (0, 0) * 3 + (0, channels))
     return Conditions(
         context=torch.cat([reference, shown], dim=2),
-        hands=functional.pad(latents.hands, (0, 0, 0, 0, 1, 0)),
+        hands=functional.pad(pictures.hands, (0, 0, 0, 0, 1, 0)),
         captions=captions,
         segments=timed,
     )
@@ -215,9 +226,10 @@ def mask_channels(mask: Tensor) -> Tensor:
 
     In time it is the nearest frame that speaks for a latent one ("nearest-exact"), as in VACE.
     """
-    cells = mask.unflatten(-2, (-1, SCALE)).unflatten(-1, (-1, SCALE))
-    channels = cells.permute(0, 3, 5, 1, 2, 4).flatten(1, 2).float()
-    return functional.interpolate(channels, (latent_frames(mask.shape[1]), *channels.shape[-2:]), mode="nearest-exact")
+    numbers = torch.arange(mask.shape[1], dtype=torch.float32, device=mask.device)[None, None]
+    nearest = functional.interpolate(numbers, latent_frames(mask.shape[1]), mode="nearest-exact").long().flatten()
+    cells = mask[:, nearest].unflatten(-2, (-1, SCALE)).unflatten(-1, (-1, SCALE))
+    return cells.permute(0, 3, 5, 1, 2, 4).flatten(1, 2).float()
 
 
 def _on_canvas(garments: Tensor, *, size: Sequence[int]) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from schemas.errors import MissingExtraError, WeightsError
 from training.model.inputs import Captions
@@ -97,19 +98,8 @@ class TextEncoder:
 
         """
         samples = [[(GLOBAL, overall), *timed] for overall, timed in zip(global_captions, actions, strict=True)]
-        encoded = iter(self.encode([text for sample in samples for _, text in sample]))
-        tokens = [[next(encoded) for _ in sample] for sample in samples]
-        segments = [
-            torch.cat([torch.full((len(text),), number) for (number, _), text in zip(sample, texts, strict=True)])
-            for sample, texts in zip(samples, tokens, strict=True)
-        ]
-        device = self.network.device
-        pad = torch.nn.utils.rnn.pad_sequence
-        return Captions(
-            tokens=pad([torch.cat(texts) for texts in tokens], batch_first=True),
-            mask=pad([torch.ones(len(each), dtype=torch.bool) for each in segments], batch_first=True).to(device),
-            segments=pad(segments, batch_first=True, padding_value=GLOBAL).to(device),
-        )
+        tokens = iter(self.encode([text for sample in samples for _, text in sample]))
+        return side_by_side([[(number, next(tokens)) for number, _ in sample] for sample in samples])
 
     def _encode(self, texts: list[str]) -> list[Tensor]:
         asked = self.tokenizer(texts, padding="longest", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
@@ -123,6 +113,24 @@ class TextEncoder:
         self._remembered.move_to_end(text)
         while sum(map(len, self._remembered.values())) > self.remembered:
             self._remembered.popitem(last=False)
+
+
+def side_by_side(samples: Sequence[Sequence[tuple[int, Tensor]]]) -> Captions:
+    """Captions of a batch, of each sample the (number of the segment, (n, D) tokens) of its captions in order.
+
+    They are on the tokens' device.
+    """
+    tokens = [torch.cat([text for _, text in sample]) for sample in samples]
+    numbers = [
+        torch.cat([torch.full((len(text),), number, device=text.device) for number, text in sample])
+        for sample in samples
+    ]
+    seen = [torch.ones_like(each, dtype=torch.bool) for each in numbers]
+    return Captions(
+        tokens=pad_sequence(tokens, batch_first=True),
+        mask=pad_sequence(seen, batch_first=True),
+        segments=pad_sequence(numbers, batch_first=True, padding_value=GLOBAL),
+    )
 
 
 def clean(text: str) -> str:

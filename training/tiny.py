@@ -79,7 +79,7 @@ def _write(folder: Path) -> None:
         vace_layers=[0, 2],
         vace_in_channels=96,
     )
-    vae = AutoencoderKLWan(
+    vae: Any = AutoencoderKLWan(
         base_dim=3,
         z_dim=16,
         dim_mult=[1, 1, 1, 1],

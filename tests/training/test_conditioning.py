@@ -248,6 +248,19 @@ def test_repaint_marks_tokens_with_any_pixel(conditioner: Conditioner) -> None:
     assert repaint.nonzero().tolist() == [[0, 0, 1, 0], [0, 1, 0, 1], [0, 2, 3, 2]]
 
 
+def test_latents_that_are_known_are_not_made_again(conditioner: Conditioner, whole: Encoded) -> None:
+    batch = batch_of()
+    video, pictures = conditioner.vae.encode(video_of(batch["video"])), conditioner.condition_latents(batch)
+    rest: Any = {name: batch[name] for name in ("mask", "labels", "global_caption", "actions")}
+    encoded = conditioner.of_latents(rest, video=video, pictures=pictures)
+    torch.testing.assert_close(encoded.latents, whole.latents)
+    torch.testing.assert_close(encoded.conditions.context, whole.conditions.context)
+    torch.testing.assert_close(encoded.conditions.hands, whole.conditions.hands)
+    torch.testing.assert_close(encoded.conditions.captions.tokens, whole.conditions.captions.tokens)
+    assert torch.equal(encoded.repaint, whole.repaint)
+    assert torch.equal(encoded.interactive, whole.interactive)
+
+
 def test_a_batch_is_its_samples(conditioner: Conditioner, whole: Encoded) -> None:
     batch = batch_of()
     alone: Batch = {name: values[1:] for name, values in batch.items()}  # type: ignore[assignment,index]
