@@ -14,6 +14,9 @@ from schemas.errors import WeightsError
 if TYPE_CHECKING:
     import weights
 
+_ON_DEMAND = ("full", "metrics")
+"""Groups whose files are needed only by who asks for them."""
+
 app = typer.Typer(no_args_is_help=True, help="Weights files: what is known, fetch, verify.")
 
 
@@ -50,8 +53,8 @@ def verify(
 ) -> None:
     """Compare the files that are here with the registry.
 
-    Exit status: 1 if one is absent or not the published one; of the full tier, an absent one counts if it was asked
-    for. A file that is named by path need only be there: whether it is a published one is told.
+    Exit status: 1 if one is absent or not the published one; of the full tier and of the metrics, an absent one counts
+    if it was asked for. A file that is named by path need only be there: whether it is a published one is told.
     """
     import weights
 
@@ -62,7 +65,7 @@ def verify(
     known = [name for name in asked if not weights.is_path(name)]
     for status in weights.verify(known) if known or not (names or config) else ():
         typer.echo(f"{status.entry.name}: {_state(status)} {status.path or ''}")
-        well &= status.ok or (status.entry.group == "full" and not known and not status.faults)
+        well &= status.ok or (status.entry.group in _ON_DEMAND and not known and not status.faults)
     if not well:
         raise typer.Exit(1)
 

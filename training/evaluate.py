@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 import yaml
@@ -17,9 +17,13 @@ from annotators.vlm.backends import BackendSettings, open_backend
 from annotators.vlm.cache import Cache
 from schemas.errors import ConfigError, VvtError
 from training.annotated import read_samples
-from training.isr import Estimate, Judged, Kind, Outcome, Positions, Scores, scores
+from training.isr import Judged, Kind, Outcome, Positions, Scores, scores
 from training.judge import Judge
 from training.judging import Judging
+from training.quality_report import InteractionScores, QualityReport, columns, estimate, notes, rows
+from training.quality_settings import QualitySettings
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -135,13 +139,64 @@ def evaluate(
     )
 
 
+@app.command()
+def quality(
+    dataset: Annotated[str, typer.Option(help="Folder or URL that `vvt build` wrote.", show_default=False)],
+    generated: Annotated[str, typer.Option(help="Folder or URL of the videos, KEY.mp4.", show_default=False)],
+    config: Annotated[Path | None, typer.Option(help="YAML of settings.", show_default="their defaults")] = None,
+    out: Annotated[Path, typer.Option(help="Report, as JSON.")] = Path("quality.json"),
+    split: Annotated[str, typer.Option(help="Split whose samples are measured.")] = "test",
+    unpaired: Annotated[bool, typer.Option(help="The garments are not those worn: only VFID and FVD.")] = False,
+    isr: Annotated[Path | None, typer.Option(help="Report of `isr`, to take up.", show_default=False)] = None,
+    page: Annotated[Path | None, typer.Option(help="Folder for a page of the videos.", show_default=False)] = None,
+) -> None:
+    """SSIM, LPIPS, VFID and FVD, over all frames and over interactive ones.
+
+    Exit status: 0, or 2 if there is no score.
+    """
+    from training.comparison_page import write_page
+    from training.quality import measure
+
+    settings = read_yaml(config, QualitySettings) if config else QualitySettings()
+    interactions = read_interactions(isr, split=split, generated=generated) if isr else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    report = measure(dataset, generated, settings=settings, split=split, paired=not unpaired)
+    report = report.model_copy(update={"interactions": interactions})
+    out.write_text(report.model_dump_json(indent=2) + "\n", "utf-8")
+    print_quality(report, Console(markup=False, highlight=False))
+    typer.echo(f"Report: {out}")
+    if page:
+        typer.echo(f"Page: {write_page(report, page)}")
+
+
+def read_interactions(file: Path, *, split: str, generated: str) -> InteractionScores:
+    """From a report of `isr` on the same videos. Raises `ConfigError` if it is no report, or one of others."""
+    try:
+        report = IsrReport.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ConfigError(f"this is no report of `isr`: {error}", where=str(file)) from error
+    told = ((report.split, split), (report.generated.rstrip("/"), generated.rstrip("/")))
+    if any(theirs != ours for theirs, ours in told):
+        raise ConfigError(
+            f"it is of split {report.split!r} in {report.generated}, not {split!r} in {generated}",
+            where=str(file),
+            remedy="Run `isr` on the same videos, and name them in the same way",
+        )
+    return InteractionScores(judge=report.judge, scores={kind: found.overall for kind, found in report.scores.items()})
+
+
 def read_config(file: Path) -> JudgeConfig:
+    """As `read_yaml`, of judge.yaml."""
+    return read_yaml(file, JudgeConfig)
+
+
+def read_yaml(file: Path, kind: type[Settings]) -> Settings:
     """Raises `ConfigError` if the file is absent, no YAML, or has a field that is unknown or wrong."""
     try:
         values: Any = yaml.safe_load(file.read_text("utf-8"))
-        return JudgeConfig.model_validate(values)
+        return kind.model_validate(values)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the judge's config cannot be read: {error}", where=str(file)) from error
+        raise ConfigError(f"the config cannot be read: {error}", where=str(file)) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"this is no YAML: {error}", where=str(file)) from error
     except ValidationError as error:
@@ -160,7 +215,7 @@ def print_report(report: IsrReport, console: Console) -> None:
         rates = _table(f"{kind.capitalize()} videos, with 95 % intervals over samples", "ISR", "partly as half")
         counts = _table("Interactions", "annotated", *Outcome)
         for name, score in rows.items():
-            rates.add_row(name, _rate(score.isr), _rate(score.lenient))
+            rates.add_row(name, estimate(score.isr), estimate(score.lenient))
             counts.add_row(name, str(score.annotated), *(str(score.outcomes[outcome]) for outcome in Outcome))
         console.print(rates, "", counts, "", sep="\n")
         for name, positions in (("verdict", found.verdict_positions), ("category", found.category_positions)):
@@ -171,20 +226,24 @@ def print_report(report: IsrReport, console: Console) -> None:
             console.print(f"{each.outcome}: {each.key}, interaction {each.number}, {each.video}: {why}", soft_wrap=True)
 
 
+def print_quality(report: QualityReport, console: Console) -> None:
+    """The table, and what is to be known of its distances."""
+    samples = f"{len(report.samples)} samples" if len(report.samples) != 1 else "1 sample"
+    title = f"{'Paired' if report.paired else 'Unpaired'}, {samples}, with 95 % intervals over samples"
+    table = _table(title, *columns(report))
+    for name, cells in rows(report).items():
+        table.add_row(name, *cells)
+    console.print(table, "")
+    for note in notes(report):
+        console.print(note, soft_wrap=True)
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table
-
-
-def _rate(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "–"
-    if estimate.low is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def _leaning(positions: Positions) -> str:

@@ -11,16 +11,13 @@ from enum import StrEnum
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from annotators.vlm.answers import Verdict
 from schemas.errors import VvtError
+from training.bootstrap import Estimate, ratios
 
 Kind = Literal["generated", "reference"]
-RESAMPLES = 5000
-"""Of the bootstrap: the ends of a 95 % interval then vary by about a fiftieth of its width."""
-_RESAMPLED_AT_ONCE = 2**20
 _CREDIT = {Verdict.PERFORMED: (1.0, 1.0), Verdict.PARTLY: (0.0, 0.5), Verdict.NOT: (0.0, 0.0)}
 """Verdict → what it counts for ISR, and for lenient ISR."""
 
@@ -99,14 +96,6 @@ class Judged(_Record):
         return float(strict), float(lenient)
 
 
-class Estimate(_Record):
-    """A share, 0..1, with its 95 % interval; None where there is but one sample to resample."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
 class Score(_Record):
     """Counts of interactions by outcome, which add up to `annotated`, and the rates over all but `unjudged`.
 
@@ -176,7 +165,7 @@ def score(judged: Sequence[Judged], *, seed: int) -> Score:
         sums = np.zeros((len(samples), 3))  # of each sample: strict and lenient credit, interactions
         for each in counted:
             sums[samples[each.key]] += (*each.credit, 1.0)
-        rates = _estimates(sums, seed=seed)
+        rates = ratios(sums, seed=seed)
     strict, lenient = rates or (None, None)
     return Score(
         annotated=len(judged),
@@ -184,29 +173,6 @@ def score(judged: Sequence[Judged], *, seed: int) -> Score:
         isr=strict,
         lenient=lenient,
     )
-
-
-def _estimates(sums: NDArray[np.float64], *, seed: int) -> list[Estimate]:
-    """Ratios of the columns of (N, K) `sums` over N samples to the last one, with percentile bootstrap intervals."""
-    values = sums[:, :-1].sum(axis=0) / sums[:, -1].sum()
-    if len(sums) < 2:
-        return [Estimate(value=float(value), low=None, high=None) for value in values]
-    low, high = np.quantile(_resampled(sums, seed=seed), [0.025, 0.975], axis=0)
-    return [
-        Estimate(value=float(value), low=float(least), high=float(most))
-        for value, least, most in zip(values, low, high, strict=True)
-    ]
-
-
-def _resampled(sums: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]:
-    """(RESAMPLES, K - 1) ratios, each of N of the N rows of (N, K) `sums`, drawn with replacement."""
-    chance, count = np.random.default_rng(seed), len(sums)
-    step = max(1, _RESAMPLED_AT_ONCE // count)
-    ratios = []
-    for start in range(0, RESAMPLES, step):
-        drawn = sums[chance.integers(count, size=(min(step, RESAMPLES - start), count))].sum(axis=1)
-        ratios.append(drawn[:, :-1] / drawn[:, -1:])
-    return np.concatenate(ratios)
 
 
 def _positions(questions: Sequence[Sequence[tuple[str, int]]], places: int) -> Positions:

