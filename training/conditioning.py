@@ -153,9 +153,12 @@ class Conditioner:
         )
 
     def unconditional(self, conditions: Conditions, *, caption: str = "") -> Conditions:
-        """The same with `caption` for the global one and no action captions: what guidance leads away from."""
-        samples = len(conditions.context)
-        captions = self.text.captions([caption] * samples, [[]] * samples)
+        """The same with `caption` for the global one and empty action captions: what guidance leads away from.
+
+        Emptied captions keep their segments, as they do where training drops captions (`caption_dropout`).
+        """
+        actions = [[(int(number), "") for number in row.nonzero()] for row in conditions.segments.interactive]
+        captions = self.text.captions([caption] * len(actions), actions)
         return replace(conditions, captions=_on(captions, self.vae.device))
 
     def _conditions(self, batch: Batch, pictures: ConditionLatents) -> Conditions:

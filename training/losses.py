@@ -88,8 +88,7 @@ def garment_attention_loss(
         return torch.stack(
             [garment_attention_loss(layer, repaint, negative_weight=negative_weight) for layer in mass]
         ).mean()
-    sampled = ~mass.isnan()
-    share = torch.where(sampled, mass.float(), 0).flatten(2)
+    sampled, share = ~mass.isnan(), mass.float().flatten(2)
     inside, outside = (sampled & repaint).flatten(2), (sampled & ~repaint).flatten(2)
     most = torch.where(inside, share, 0).amax(2)
     positive = torch.where(inside.any(2), (1 - most).square(), 0)

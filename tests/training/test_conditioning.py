@@ -271,15 +271,21 @@ def test_a_batch_is_its_samples(conditioner: Conditioner, whole: Encoded) -> Non
     assert torch.equal(encoded.repaint, whole.repaint[1:])
 
 
-def test_unconditional_knows_all_but_the_captions(conditioner: Conditioner, whole: Encoded) -> None:
+def test_unconditional_is_what_dropout_of_captions_trains(conditioner: Conditioner, whole: Encoded) -> None:
     conditions = whole.conditions
     without = conditioner.unconditional(conditions)
-    assert without.captions.mask.tolist() == [[True], [True]]
-    torch.testing.assert_close(without.captions.tokens[0], conditioner.text.encode([""])[0])
+    dropped = batch_of(
+        global_caption=["", ""],
+        actions=[[action.model_copy(update={"caption": ""}) for action in each] for each in batch_of()["actions"]],
+    )
+    trained = conditioner.conditions(dropped)
+    torch.testing.assert_close(without.captions.tokens, trained.captions.tokens)
+    assert without.captions.mask.tolist() == trained.captions.mask.tolist() == [[True, False], [True, True]]
+    assert without.captions.segments.tolist() == trained.captions.segments.tolist() == [[-1, -1], [-1, 1]]
     assert without.context is conditions.context
     assert without.segments is conditions.segments
     negative = conditioner.unconditional(conditions, caption="blurry")
-    torch.testing.assert_close(negative.captions.tokens[1], conditioner.text.encode(["blurry"])[0])
+    torch.testing.assert_close(negative.captions.tokens[0, :7], conditioner.text.encode(["blurry"])[0])
 
 
 def test_without_hands(conditioner: Conditioner) -> None:
