@@ -47,9 +47,15 @@ class ClipWindow:
         return self.stored.meta()
 
     @cached_property
-    def mask(self) -> Bool:
-        """(T, H, W): the region to repaint."""
-        return self.stored.mask(self.indices.tolist(), (self._total, *self.source))
+    def _mask_bits(self) -> UInt8:
+        return self.stored.mask_bits(self.indices.tolist(), (self._total, *self.source))
+
+    def mask(self, t: int) -> Bool:
+        """(H, W): the region to repaint in frame `t` of the window."""
+        return self._unpacked(self._mask_bits[t])
+
+    def _unpacked(self, bits: UInt8) -> Bool:
+        return np.unpackbits(bits, axis=1, count=self.source[1]).view(np.bool_)
 
     @cached_property
     def pose(self) -> Pose:
@@ -72,7 +78,8 @@ class ClipWindow:
         """Around the mask and all points found in any frame, with a margin; the whole picture where there is none."""
         height, width = self.source
         seen = self.pose.keypoints[self.pose.scores > VISIBLE]
-        rows, columns = (np.flatnonzero(self.mask.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+        repainted = self._unpacked(np.bitwise_or.reduce(self._mask_bits, axis=0))
+        rows, columns = np.flatnonzero(repainted.any(axis=1)), np.flatnonzero(repainted.any(axis=0))
         margin = _MARGIN * float(np.ptp(seen[:, 1])) if len(seen) else 0.0
         corners = [*(seen - margin), *(seen + margin)]
         if len(rows):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from schemas.annotation import ActionCaption, Annotation
 from schemas.conditions import POSE_POINTS
 from schemas.errors import DatasetError
 from training.clip_window import ClipWindow
 from training.data_settings import DataSettings
-from training.decoding import decode_garment, decode_window
+from training.decoding import NewTensor, decode_garment, decode_window, new_tensor
 from training.fit import Fit
 from training.plan import BatchPlan, Draw
 from training.sample import Batch, Sample, collate
@@ -61,8 +65,20 @@ class TrainingClips(Dataset[Sample]):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """The sample drawn, or with `on_error: skip`, where it is damaged, another one of its bucket."""
+        return self._undamaged(draw, new_tensor)
+
+    def __getitems__(self, draws: Sequence[Draw]) -> Batch:
+        """The batch of these, drawn where it stays: in a worker that is memory shared with the trainer's process.
+
+        DataLoader asks for this, and hands what it gets to its `collate_fn`.
+        """
+        rows = _Rows(len(draws))
+        samples = [self._undamaged(draw, partial(rows.new, place)) for place, draw in enumerate(draws)]
+        return collate(samples, stacked=rows.tensors)
+
+    def _undamaged(self, draw: Draw, new: NewTensor) -> Sample:
         try:
-            return self._sample(draw)
+            return self._sample(draw, new)
         except DatasetError as error:
             if self.settings.on_error == "raise":
                 raise
@@ -72,12 +88,12 @@ class TrainingClips(Dataset[Sample]):
             self._skipped += 1
             _log.warning("replaced a damaged sample: %s", damage)
             try:
-                return self._sample(draw._replace(row=int(row)))
+                return self._sample(draw._replace(row=int(row)), new)
             except DatasetError as error:
                 damage = error
         raise damage
 
-    def _sample(self, draw: Draw) -> Sample:
+    def _sample(self, draw: Draw, new: NewTensor) -> Sample:
         settings, random = self.settings, np.random.default_rng(draw.seed)
         # All of them at once, so that one setting does not change what the others do.
         start, unpaired, garment, captions, actions = random.random(5)
@@ -97,6 +113,7 @@ class TrainingClips(Dataset[Sample]):
             garment=decode_garment(worn_by, target),
             pictures=settings.pictures,
             absent=absent,
+            new=new,
         )
         if captions < settings.caption_dropout:
             sample["global_caption"] = ""
@@ -121,6 +138,36 @@ class TrainingClips(Dataset[Sample]):
         return ClipWindow(stored, annotation, window + self.survey.tilt.start(shares, quantile))
 
 
+class _Rows:
+    """Tensors of a batch, of which each sample gets its row."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self.tensors: dict[str, Tensor] = {}
+        self._given: set[tuple[str, int]] = set()
+
+    def new(self, place: int, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """The row `place` of tensor `name`, all zeros; see `NewTensor`."""
+        if name not in self.tensors:
+            self.tensors[name] = _zeros((self.samples, *shape), dtype)
+        row = self.tensors[name][place]
+        if (name, place) in self._given:  # to a sample that proved to be damaged
+            row.zero_()
+        self._given.add((name, place))
+        return row
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    if get_worker_info() is None:
+        return torch.zeros(shape, dtype=dtype)
+    shared = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # as torch's own collate does
+    return torch.empty(0, dtype=dtype).set_(shared, 0, shape)  # type: ignore[call-overload]
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
 def _silent(action: ActionCaption) -> ActionCaption:
     return action.model_copy(update={"caption": ""})
 
@@ -132,10 +179,12 @@ class ClipLoader(DataLoader[Any]):
     """
 
     def __init__(self, clips: TrainingClips, plan: BatchPlan, *, workers: int, prefetch: int) -> None:
+        # Threads of OpenCV's do not survive a fork: a worker would wait for them for ever. Workers share the machine.
+        cv2.setNumThreads(1)
         super().__init__(
             clips,
             batch_sampler=plan,
-            collate_fn=collate,
+            collate_fn=_as_it_is,
             num_workers=workers,
             prefetch_factor=prefetch if workers else None,
             persistent_workers=workers > 0,

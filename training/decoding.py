@@ -6,8 +6,9 @@ Shape legend: T frames, H×W pixels of the video as it is given out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -25,6 +26,14 @@ from training.fit import Fit, Size
 from training.sample import Picture, Sample
 from training.stored import StoredSample
 from training.windows import actions_shown
+
+NewTensor = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
+"""Makes the tensor of a name, shape and dtype, all zeros."""
+
+
+def new_tensor(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor of its own."""
+    return torch.zeros(shape, dtype=dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +96,9 @@ def decode_window(
     garment: tuple[Tensor, Tensor],
     pictures: Sequence[Picture],
     absent: Bool | None = None,
+    new: NewTensor = new_tensor,
 ) -> Sample:
-    """The frames of `window`, placed by `fit`, with their conditions.
+    """The frames of `window`, placed by `fit`, with their conditions. Draws these while the video is decoded.
 
     Args:
         window: what is shown.
@@ -97,44 +107,35 @@ def decode_window(
         garment: image and mask, see `decode_garment`.
         pictures: which pictures to draw beside the video.
         absent: (T, 133), pose points that are not to be drawn.
+        new: makes the tensors of T frames, by their names in `Sample`.
 
     Raises:
         DatasetError: a member is missing, does not decode, or does not fit the others.
 
     """
     annotation, frames = window.annotation, len(window.indices)
-    size = (frames, 3, *fit.target)
-    mask = torch.from_numpy(fit.masks(window.mask))[:, None]
-    sample: Sample = {
-        "key": key,
-        "video": torch.zeros(size, dtype=torch.uint8),
-        "mask": mask,
-        "garment": garment[0],
-        "garment_mask": garment[1],
-        "labels": torch.tensor(annotation.labels)[window.indices],
-        "probabilities": torch.tensor(annotation.probabilities, dtype=torch.float32)[window.indices],
-        "global_caption": annotation.global_caption,
-        "actions": actions_shown(annotation.actions, window.indices),
-        "fps": float(window.meta.span.fps),
-        "meta": window.meta,
-    }
-    video = sample["video"].numpy()
-    window.each_image(lambda t, image: _split(fit.pictures(image[None])[0], video[t]))
+    conditions = _Conditions(window, fit, new)
+    with ThreadPoolExecutor(1) as aside:
+        drawn = aside.submit(conditions.draw, pictures, absent)
+        video = new("video", (frames, 3, *fit.target), torch.uint8)
+        planes = video.numpy()
+        window.each_image(lambda t, image: _split(fit.pictures(image[None])[0], planes[t]))
+        sample: Sample = {
+            "key": key,
+            "video": video,
+            "garment": garment[0],
+            "garment_mask": garment[1],
+            "labels": torch.tensor(annotation.labels)[window.indices],
+            "probabilities": torch.tensor(annotation.probabilities, dtype=torch.float32)[window.indices],
+            "global_caption": annotation.global_caption,
+            "actions": actions_shown(annotation.actions, window.indices),
+            "fps": float(window.meta.span.fps),
+            "meta": window.meta,
+            **drawn.result(),  # type: ignore[typeddict-item]
+        }
     if "agnostic" in pictures:
-        sample["agnostic_video"] = sample["video"].masked_fill(mask, AGNOSTIC_FILL)
-    if "pose" in pictures:
-        sample["pose"] = _drawn(size, _pose(window, fit, absent))
-    if "hands" in pictures:
-        sample["hands_method"] = window.hands.method
-        if window.stored.has("hand_prior"):
-            shade = fit.pictures(window.maps("hand_prior"))
-            sample["hands_from"], hands = "mesh", lambda t: draw.hand_colours(shade[t])
-        else:
-            sample["hands_from"], hands = "joints", _hands(window, fit)
-        sample["hands"] = _drawn(size, hands)
-    if "densepose" in pictures:
-        parts = fit.maps(window.maps("densepose"))
-        sample["densepose"] = _drawn(size, lambda t: draw.densepose_picture(parts[t]))
+        agnostic = new("agnostic_video", (frames, 3, *fit.target), torch.uint8)
+        sample["agnostic_video"] = agnostic.copy_(video).masked_fill_(sample["mask"], AGNOSTIC_FILL)
     return sample
 
 
@@ -153,26 +154,87 @@ def decode_garment(stored: StoredSample, size: Size | None) -> tuple[Tensor, Ten
     return torch.from_numpy(planes), torch.from_numpy(fit.masks(mask[None]))
 
 
-def _pose(window: ClipWindow, fit: Fit, absent: Bool | None) -> Callable[[int], UInt8]:
-    points, (height, width) = fit.points(window.pose.keypoints), fit.target
-    scores = window.pose.scores if absent is None else np.where(absent, np.float16(0), window.pose.scores)
-    return lambda t: draw.skeleton(points[t], scores[t], height=height, width=width)
+class _Conditions:
+    """Draws what goes with the video, frame by frame: a frame that is at work fits into the processor's cache."""
+
+    def __init__(self, window: ClipWindow, fit: Fit, new: NewTensor) -> None:
+        self.window, self.fit, self.new = window, fit, new
+        self.frames = len(window.indices)
+        self.size = {"height": fit.target[0], "width": fit.target[1]}
+
+    def draw(self, pictures: Sequence[Picture], absent: Bool | None) -> dict[str, object]:
+        """Mask and `pictures`, but for the agnostic video."""
+        drawn: dict[str, object] = {"mask": self._mask()}
+        if "pose" in pictures:
+            drawn["pose"] = self._pose(absent)
+        if "hands" in pictures:
+            drawn["hands_method"] = self.window.hands.method
+            drawn["hands_from"] = "mesh" if self.window.stored.has("hand_prior") else "joints"
+            drawn["hands"] = self._hands()
+        if "densepose" in pictures:
+            drawn["densepose"] = self._densepose()
+        return drawn
+
+    def _mask(self) -> Tensor:
+        mask = self.new("mask", (self.frames, 1, *self.fit.target), torch.bool)
+        for t, target in enumerate(mask.numpy()):
+            target[:] = self.fit.masks(self.window.mask(t)[None])
+        return mask
+
+    def _pose(self, absent: Bool | None) -> Tensor:
+        points, scores = self.fit.points(self.window.pose.keypoints), self.window.pose.scores
+        if absent is not None:
+            scores = np.where(absent, np.float16(0), scores)
+        planes, pose = self._planes("pose")
+        for t, target in enumerate(planes):
+            _split_drawn(draw.skeleton(points[t], scores[t], **self.size), target)
+        return pose
+
+    def _hands(self) -> Tensor:
+        planes, pictures = self._planes("hands")
+        if self.window.stored.has("hand_prior"):
+            for target, shade in zip(planes, self.window.maps("hand_prior"), strict=True):
+                _colour_drawn(self.fit.pictures(shade[None])[0], _HAND_COLOURS, target)
+            return pictures
+        hands, points = self.window.hands, self.fit.points(self.window.hands.joints_2d)
+        for t in np.flatnonzero(hands.present.any(axis=1)):
+            shade = draw.hand_shade(points[t], hands.joints_3d[t], hands.scores[t], **self.size)
+            _colour_drawn(shade, _HAND_COLOURS, planes[t])
+        return pictures
+
+    def _densepose(self) -> Tensor:
+        planes, pictures = self._planes("densepose")
+        for target, parts in zip(planes, self.window.maps("densepose"), strict=True):
+            _split(draw.densepose_picture(self.fit.maps(parts[None])[0]), target)
+        return pictures
+
+    def _planes(self, name: str) -> tuple[UInt8, Tensor]:
+        tensor = self.new(name, (self.frames, 3, *self.fit.target), torch.uint8)
+        return tensor.numpy(), tensor
 
 
-def _hands(window: ClipWindow, fit: Fit) -> Callable[[int], UInt8]:
-    hands, (height, width) = window.hands, fit.target
-    points = fit.points(hands.joints_2d)
-    return lambda t: draw.hand_picture(points[t], hands.joints_3d[t], hands.scores[t], height=height, width=width)
+_HAND_COLOURS = np.ascontiguousarray(draw.hand_colours(np.arange(256, dtype=np.uint8)[None])[0].T)
+"""(3, 256)."""
 
 
-def _drawn(size: tuple[int, ...], picture: Callable[[int], UInt8]) -> Tensor:
-    """(T, 3, H, W) uint8 of the (H, W, 3) picture of each frame."""
-    planes = torch.zeros(size, dtype=torch.uint8)
-    for t, target in enumerate(planes.numpy()):
-        _split(picture(t), target)
-    return planes
-
-
-def _split(picture: UInt8, planes: Any) -> None:
+def _split(picture: UInt8, planes: UInt8) -> None:
     """(H, W, 3) into (3, H, W)."""
     cv2.split(picture, list(planes))
+
+
+def _split_drawn(picture: UInt8, planes: UInt8) -> None:
+    """As `_split` where `planes` is black and most of the picture too: memory that is not touched costs nothing."""
+    height, width, _ = picture.shape
+    left, top, across, down = cv2.boundingRect(picture.reshape(height, 3 * width))
+    rows, columns = slice(top, top + down), slice(left // 3, -(-(left + across) // 3))
+    if down:
+        _split(picture[rows, columns], planes[:, rows, columns])
+
+
+def _colour_drawn(shade: UInt8, colours: UInt8, planes: UInt8) -> None:
+    """Brightness (H, W) into (3, H, W) by a table (3, 256), where `planes` is black and most of the shade too."""
+    left, top, across, down = cv2.boundingRect(shade)
+    part = (slice(top, top + down), slice(left, left + across))
+    for table, plane in zip(colours, planes, strict=True):
+        if down:
+            cv2.LUT(shade[part], table, dst=plane[part])

@@ -5,7 +5,7 @@ Shape legend: T frames, H×W pixels of the video, h×w of the garment image, B s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
@@ -119,8 +119,10 @@ def to_unit_range(pictures: Tensor) -> Tensor:
     return pictures.to(torch.float32) / 127.5 - 1
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample], *, stacked: Mapping[str, Tensor] | None = None) -> Batch:
     """Stack samples into a batch: `DataLoader(dataset, batch_size=4, collate_fn=collate)`.
+
+    `stacked` are tensors of the batch, by name, in which those of the samples lie side by side already.
 
     Raises:
         ConfigError: the samples differ in picture size, or there is none.
@@ -131,7 +133,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
     batch: dict[str, Any] = {"lengths": torch.tensor([len(sample["labels"]) for sample in samples])}
     for name in samples[0]:
         values: list[Any] = [sample[name] for sample in samples]  # type: ignore[literal-required]
-        if name in ("garment", "garment_mask"):
+        if stacked and name in stacked:
+            batch[name] = stacked[name]
+        elif name in ("garment", "garment_mask"):
             batch[name] = torch.stack(_of_one_size(values, name, setting="garment_size"))
         elif isinstance(values[0], Tensor):
             batch[name] = torch.nn.utils.rnn.pad_sequence(_of_one_size(values, name, setting="size"), batch_first=True)

@@ -68,7 +68,7 @@ class ShardIndex:
 def _read_rows(url: str, columns: Sequence[str]) -> pa.Table:
     with fsspec.open(url, "rb", **_AS_IT_IS_NOW) as file:
         # Without threads: pyarrow 26 may abort when Python ends.
-        return pq.read_table(file, columns=["key", "shard", "offset", "split", *columns], use_threads=False)
+        return pq.ParquetFile(file).read(columns=list(columns), use_threads=False)
 
 
 def read_index(dataset: str, *, split: str | None = None, columns: Sequence[str] = ()) -> ShardIndex:
@@ -85,15 +85,16 @@ def read_index(dataset: str, *, split: str | None = None, columns: Sequence[str]
     """
     root = dataset.rstrip("/")
     url = f"{root}/{INDEX}"
+    wanted = ("key", "shard", "offset", "split", *columns)
     try:
-        table = retry(partial(_read_rows, url, columns))
+        table = retry(partial(_read_rows, url, wanted))
     except FileNotFoundError:
         raise DatasetError(
             "there is no index", where=url, allowed="a folder that `vvt build` wrote, or a list of shards"
         ) from None
     except (pa.ArrowInvalid, OSError) as cause:
         raise DatasetError(f"the index cannot be read ({cause})", where=url, remedy="Run `vvt validate`") from cause
-    if absent := [name for name in columns if name not in table.column_names]:
+    if absent := [name for name in wanted if name not in table.column_names]:
         raise DatasetError(f"it has no column {', '.join(absent)}", where=url, remedy="Build the dataset anew")
     entries = _with_stops(table)
     chosen = entries if split is None else entries.filter(pc.field("split") == split)

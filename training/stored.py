@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from media.reader import Backend, FrameReader, PyAvReader, open_reader
 from schemas.artifacts import artifact, decode_npz
-from schemas.conditions import Bool, UInt8
+from schemas.conditions import UInt8
 from schemas.errors import ConfigError, DatasetError, MissingExtraError
 from schemas.tables import META_MEMBER, SCHEMA_VERSION, Meta
 
@@ -84,16 +84,21 @@ class StoredSample:
 
         self._decoded(artifact("video").member, decode)
 
-    def mask(self, indices: Sequence[int], shape: tuple[int, ...]) -> Bool:
-        """These frames of the agnostic mask. Raises `DatasetError` if missing, damaged, or all of it not of `shape`."""
+    def mask_bits(self, indices: Sequence[int], shape: tuple[int, ...]) -> UInt8:
+        """These frames of the agnostic mask, (N, H, ceil(W/8)) uint8, packed along x, highest bit first.
 
-        def decode(data: bytes) -> Bool:
+        Raises:
+            DatasetError: the mask is missing, damaged, or all of it is not of `shape`.
+
+        """
+
+        def decode(data: bytes) -> UInt8:
             arrays = decode_npz(data)
             bits, width = arrays["bits"], int(arrays["width"])
             found = (*bits.shape[:-1], width)
             if found != shape or bits.shape[-1] != -(-width // 8):
                 raise self.error(f"agnostic_mask has shape {found}, the video {shape}")
-            return np.unpackbits(bits[np.asarray(indices)], axis=2, count=width).view(np.bool_)
+            return bits[np.asarray(indices)]
 
         return self._decoded(artifact("agnostic_mask").member, decode)
 

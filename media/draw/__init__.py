@@ -1,6 +1,6 @@
 """Pictures of conditions and labels: pure functions from arrays to (H, W, 3) uint8 RGB."""
 
-from media.draw.hands import MESH_COLOUR, hand_colours, hand_picture
+from media.draw.hands import MESH_COLOUR, hand_colours, hand_picture, hand_shade
 from media.draw.mesh import Mesh, render_meshes, renderer_name
 from media.draw.overlay import agnostic, densepose_picture, paste, tint
 from media.draw.skeleton import VISIBLE, skeleton
@@ -14,6 +14,7 @@ __all__ = [
     "densepose_picture",
     "hand_colours",
     "hand_picture",
+    "hand_shade",
     "paste",
     "render_meshes",
     "renderer_name",

@@ -53,7 +53,19 @@ def hand_picture(
     height: int,
     width: int,
 ) -> UInt8:
-    """Both hands on black, the nearer one (larger in px a metre) in front.
+    """`hand_shade` as (height, width, 3) uint8 RGB, in `MESH_COLOUR` on black."""
+    return hand_colours(hand_shade(joints_2d, joints_3d, scores, height=height, width=width))
+
+
+def hand_shade(
+    joints_2d: NDArray[np.floating],
+    joints_3d: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    *,
+    height: int,
+    width: int,
+) -> UInt8:
+    """Brightness of both hands, the nearer one (larger in px a metre) in front.
 
     Args:
         joints_2d: (2, 21, 2), x y in px; left hand, then right.
@@ -63,7 +75,7 @@ def hand_picture(
         width: of the picture, px.
 
     Returns:
-        (height, width, 3) uint8 RGB.
+        (height, width) uint8, 0 where there is no hand.
 
     Raises:
         ArtifactError: the arrays are not of these shapes.
@@ -81,7 +93,7 @@ def hand_picture(
             joints = np.column_stack([joints_2d[side], joints_3d[side, :, 2] * scale]).astype(np.float32)
             pixel, light = _lit(joints, np.maximum(_RADII * palm, 1, dtype=np.float32), height=height, width=width)
             shade[pixel] = light
-    return hand_colours(shade.reshape(height, width))
+    return shade.reshape(height, width)
 
 
 def hand_colours(shade: UInt8) -> UInt8:

@@ -35,6 +35,7 @@ _WHEEL = (
 )  # fmt: skip
 _FINGER_BONES = tuple((0 if joint % 4 == 1 else joint - 1, joint) for joint in range(1, 21))
 _FINGER_COLOURS = tuple(tuple(255 * c for c in colorsys.hsv_to_rgb(i / 20, 1, 1)) for i in range(20))
+_DIMMED = (np.arange(256) * 0.6).astype(np.uint8)
 _FAR = 30_000  # OpenCV's fixed-point drawing overflows beyond; such points are far outside any frame
 
 
@@ -82,7 +83,7 @@ def _draw_bodies(canvas: UInt8, points: NDArray[np.float64], scores: NDArray[np.
     for (start, end), colour in zip(_LIMBS, _WHEEL, strict=False):
         for person in np.flatnonzero(seen[:, start] & seen[:, end]):
             _draw_limb(canvas, body[person, start], body[person, end], colour)
-    np.multiply(canvas, 0.6, out=canvas, casting="unsafe")
+    cv2.LUT(canvas, _DIMMED, dst=canvas)
     for joint, colour in enumerate(_WHEEL):
         for person in np.flatnonzero(seen[:, joint]):
             cv2.circle(canvas, _pixel(body[person, joint]), 4, colour, -1)
