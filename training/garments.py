@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import zlib
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,26 @@ from training.survey import GarmentSwaps
 
 COLUMNS = ("key", "garment")
 """Of a table of garments: a sample, and the sample whose garment it gets."""
+_DIGEST = 16
+"""Hex digits."""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A sample of a dataset: where it lies, and a digest of all its members."""
+
+    entry: Entry
+    digest: str
+
+
+def read_samples(dataset: str) -> dict[str, Indexed]:
+    """Every sample of `dataset`, of all splits, by key. Raises `DatasetError` as `training.shards.read_index`."""
+    index = read_index(dataset, columns=("members",))
+    contents = ("".join(each["sha256"] for each in members) for members in index.table["members"].to_pylist())
+    return {
+        entry.key: Indexed(entry, hashlib.sha256(content.encode()).hexdigest()[:_DIGEST])
+        for entry, content in zip(index, contents, strict=True)
+    }
 
 
 @dataclass(frozen=True)
@@ -30,19 +51,22 @@ class Garments:
     """Garments of samples.
 
     Attributes:
-        entries: every sample of the dataset by key.
+        samples: every sample of the dataset by key.
         of: key → the key of the sample whose garment it gets; others get their own.
         image: path of an image that all of them get instead.
 
     """
 
-    entries: Mapping[str, Entry]
+    samples: Mapping[str, Indexed]
     of: Mapping[str, str]
     image: Path | None = None
 
-    def name(self, key: str) -> str:
-        """Which garment sample `key` gets: the key of the sample that has it, or the image's path."""
-        return str(self.image) if self.image is not None else self.of.get(key, key)
+    def identity(self, key: str) -> dict[str, str]:
+        """Which garment sample `key` gets: the sample that has it, or the image's path, and a digest of either."""
+        if self.image is None:
+            source = self.of.get(key, key)
+            return {"garment": source, "garment_digest": self.samples[source].digest}
+        return {"garment": str(self.image), "garment_digest": hashlib.sha256(_bytes(self.image)).hexdigest()[:_DIGEST]}
 
     def load(self, key: str) -> Tensor:
         """The garment of sample `key`: (3, h, w) uint8 RGB.
@@ -54,11 +78,11 @@ class Garments:
         """
         if self.image is not None:
             return read_image(self.image)
-        entry = self.entries[self.name(key)]
+        entry = self.samples[self.of.get(key, key)].entry
         return decode_garment(StoredSample(read_members(entry), str(entry)), None)[0]
 
 
-def from_table(file: Path, keys: Sequence[str], entries: Mapping[str, Entry]) -> Garments:
+def from_table(file: Path, keys: Sequence[str], samples: Mapping[str, Indexed]) -> Garments:
     """Garments of `keys` by a CSV with the columns key and garment, both keys of samples; it may have more rows.
 
     Raises:
@@ -75,12 +99,12 @@ def from_table(file: Path, keys: Sequence[str], entries: Mapping[str, Entry]) ->
     of = {row["key"]: row["garment"] for row in rows}
     if absent := [key for key in keys if key not in of]:
         raise ConfigError(f"there is no row of {absent[0]}, nor of {len(absent) - 1} more", where=str(file))
-    if unknown := sorted({of[key] for key in keys} - entries.keys()):
+    if unknown := sorted({of[key] for key in keys} - samples.keys()):
         raise ConfigError(f"garment {unknown[0]!r} is no sample of the dataset", where=str(file), allowed="its keys")
-    return Garments(entries, {key: of[key] for key in keys})
+    return Garments(samples, {key: of[key] for key in keys})
 
 
-def unpaired(dataset: str, split: str, keys: Sequence[str], entries: Mapping[str, Entry], *, seed: int) -> Garments:
+def of_others(dataset: str, split: str, keys: Sequence[str], samples: Mapping[str, Indexed], *, seed: int) -> Garments:
     """For each of `keys` the garment of another sample of the split, worn on the same part; by the seed and the key.
 
     Raises:
@@ -103,15 +127,22 @@ def unpaired(dataset: str, split: str, keys: Sequence[str], entries: Mapping[str
                 remedy="Name garments by --garments, or samples by --key",
             )
         of[key] = known[other]
-    return Garments(entries, of)
+    return Garments(samples, of)
 
 
 def read_image(file: Path) -> Tensor:
     """(3, h, w) uint8 RGB of an image; what is transparent in it becomes white. Raises `ConfigError`."""
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(_bytes(file))) as image:
             shown = image.convert("RGBA")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ConfigError(f"the garment image cannot be read: {error}", where=str(file)) from error
     on_white = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
     return torch.from_numpy(np.asarray(on_white).copy()).permute(2, 0, 1)
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"the garment image cannot be read: {error}", where=str(file)) from error

@@ -20,13 +20,13 @@ from schemas.errors import ConfigError, DatasetError, WeightsError
 from tests.training.build import DatasetBuilder, artifacts, members
 from training.checkpoints import Checkpoint, Checkpoints
 from training.fit import Fit
-from training.garments import from_table, read_image, unpaired
-from training.generate import generate, generation_settings
+from training.garments import from_table, of_others, read_image, read_samples
+from training.generate import generate
+from training.generation import generation_settings
 from training.generation_settings import GenerationSettings
 from training.generator import Generator, placed_back, window_seeds
 from training.model.itryon import ITryOn
 from training.model.settings import ModelSettings
-from training.shards import read_index
 from training.tiny import write_tiny_checkpoint
 
 QUICK = ["buckets=[[32,32]]", "precision=float32", "sampler.steps=1", "sampler.guidance=1"]
@@ -160,12 +160,18 @@ class TestGoingOn:
         self, base: Path, dataset: Path, made: Path
     ) -> None:
         before = (made / f"{A}.mp4").read_bytes()
-        with pytest.raises(ConfigError, match=rf"{A}\.mp4 was made with other settings.*--overwrite"):
+        with pytest.raises(ConfigError, match=rf"{A}\.mp4 was made with another settings.*--overwrite"):
             run(dataset, made, "seed=1", base=base)
         assert (made / f"{A}.mp4").read_bytes() == before
         run(dataset, made, "--key", A, "--overwrite", "seed=1", base=base)
         assert (made / f"{A}.mp4").read_bytes() != before
         assert (record(made)["settings"]["seed"], record(made, B)["settings"]["seed"]) == (1, 0)
+
+    def test_a_clip_that_has_changed_is_another(self, base: Path, made: Path, tmp_path: Path) -> None:
+        builder = DatasetBuilder(tmp_path / "rebuilt")
+        builder.shard({A: members(stored(A, grey=60), key=A)}, split="test")
+        with pytest.raises(ConfigError, match="another clip_digest, garment_digest"):
+            run(builder.index(), made, base=base)
 
     def test_a_record_that_is_none(self, base: Path, dataset: Path, made: Path) -> None:
         (made / f"{A}.json").write_text("{")
@@ -180,10 +186,10 @@ class TestGarments:
         assert (read(all_made / f"{A}.mp4") != read(tmp_path / f"{A}.mp4"))[real()[1]].any()
 
     def test_of_a_table_may_be_of_any_split(self, dataset: Path, tmp_path: Path) -> None:
-        table, entries = tmp_path / "pairs.csv", {entry.key: entry for entry in read_index(str(dataset))}
+        table, samples = tmp_path / "pairs.csv", read_samples(str(dataset))
         table.write_text("key,garment\na-00000000,c-00000000\nnot-here,either\n")
-        garments = from_table(table, [A], entries)
-        assert garments.name(A) == C
+        garments = from_table(table, [A], samples)
+        assert garments.identity(A)["garment"] == C
         assert garments.load(A)[:, 0, 0].tolist() == [ord("c")] * 3
 
     @pytest.mark.parametrize(
@@ -197,10 +203,10 @@ class TestGarments:
         ],
     )
     def test_tables_that_are_wrong(self, dataset: Path, tmp_path: Path, content: str, said: str) -> None:
-        table, entries = tmp_path / "pairs.csv", {entry.key: entry for entry in read_index(str(dataset))}
+        table, samples = tmp_path / "pairs.csv", read_samples(str(dataset))
         table.write_text(content)
         with pytest.raises(ConfigError, match=said):
-            from_table(table, [A], entries)
+            from_table(table, [A], samples)
 
     def test_a_table_that_is_absent(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"none\.csv"):
@@ -208,7 +214,7 @@ class TestGarments:
 
     def test_a_split_without_another_garment_cannot_be_unpaired(self, dataset: Path) -> None:
         with pytest.raises(DatasetError, match=r"no other garment for the part of sample c-00000000"):
-            unpaired(str(dataset), "train", [C], {}, seed=0)
+            of_others(str(dataset), "train", [C], {}, seed=0)
 
     def test_an_image_what_is_transparent_becomes_white(self, base: Path, dataset: Path, tmp_path: Path) -> None:
         pixels = np.zeros((30, 20, 4), np.uint8)
