@@ -4,8 +4,9 @@
 
 The whole step: noise, forward, flow loss with the action constraint, backward, fused AdamW on Context Blocks and
 Guider, whose weights are float32 beside the frozen backbone's bfloat16, under autocast. Weights and conditions are
-random; data loading, VAE and text encoder are not part of it. Each size runs with and without checkpointing, compiled
-and not, with each of torch's attention kernels; where memory runs out the row says so.
+random; data loading, VAE and text encoder are not part of it. Each size runs without checkpointing, with it, and with
+it but for self-attention; compiled and not; with each of torch's attention kernels. Where memory runs out the row says
+so.
 
 Utilisation is `benchmarks.training_flops` over time, as a share of the card's dense bfloat16 peak by its data sheet,
 and of what products of large square matrices reach in the same run. `--tiny` shows on any machine that all of it runs.
@@ -48,16 +49,24 @@ PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "B200": 2250e12, "L40S"
 KERNELS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 
 
+CHECKPOINTING = {
+    "attention kept": {"gradient_checkpointing": True},
+    "all again": {"gradient_checkpointing": True, "keep_attention": False},
+    "none": {},
+}
+CHOICE = "torch's choice"
+
+
 @dataclass(frozen=True)
 class Way:
     """One row of the table."""
 
-    checkpointing: bool
-    compiled: bool
+    checkpointing: str
+    compiled: str
     kernel: str
 
 
-def random_model(shape: str, *, checkpointing: bool, device: torch.device) -> ITryOn:
+def random_model(shape: str, *, checkpointing: str, device: torch.device) -> ITryOn:
     """Random weights on `device`: those that train in float32, others as a loaded bfloat16 checkpoint has them."""
     torch.manual_seed(0)
     with device:
@@ -66,7 +75,7 @@ def random_model(shape: str, *, checkpointing: bool, device: torch.device) -> IT
     for name, parameter in backbone.named_parameters():
         if not kept & set(name.split(".")):
             parameter.data = parameter.data.bfloat16()
-    model = ITryOn(backbone, ModelSettings(base="random", gradient_checkpointing=checkpointing)).to(device)
+    model = ITryOn(backbone, ModelSettings(base="random", **CHECKPOINTING[checkpointing])).to(device)
     for parameter in model.trainable_parameters():
         parameter.data = parameter.data.float()
     return model
@@ -148,7 +157,7 @@ def measured_peak(device: torch.device) -> float:
 @contextmanager
 def attention(kernel: str) -> Iterator[None]:
     """Within it, attention runs with that of torch's kernels, or with torch's own choice."""
-    if kernel == "torch's choice":
+    if kernel == CHOICE:
         yield
     else:
         with sdpa_kernel(KERNELS[kernel]):
@@ -159,12 +168,10 @@ def row(way: Way, options: argparse.Namespace, size: tuple[int, int, int], peaks
     """One row of the table."""
     device = torch.device("cpu" if options.tiny else "cuda")
     frames, height, width = size
-    head = f"| {frames}×{height}×{width} | {'yes' if way.checkpointing else 'no'} | " + (
-        f"{'yes' if way.compiled else 'no'} | {way.kernel}"
-    )
+    head = f"| {frames}×{height}×{width} | {way.checkpointing} | {way.compiled} | {way.kernel}"
     try:
         model = random_model("tiny" if options.tiny else "1.3B", checkpointing=way.checkpointing, device=device)
-        if way.compiled:
+        if way.compiled == "yes":
             model.compile_blocks()
         clean, conditions = random_batch(
             model, frames=frames, height=height, width=width, batch=options.batch, device=device
@@ -191,7 +198,9 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--steps", type=int, default=8, help="measured ones")
-    parser.add_argument("--kernels", default="torch's choice,flash,cudnn", help="of attention, by commas")
+    parser.add_argument("--checkpointing", default=",".join(CHECKPOINTING), help="by commas")
+    parser.add_argument("--compiled", default="no,yes", help="by commas")
+    parser.add_argument("--kernels", default=",".join([CHOICE, *KERNELS]), help="of attention, by commas")
     parser.add_argument("--tiny", action="store_true", help="a tiny shape on the CPU, to see that it runs")
     options = parser.parse_args()
     if not options.tiny and not torch.cuda.is_available():
@@ -205,10 +214,11 @@ def main() -> None:
     print(f"\n{name}, torch {torch.__version__}: {most / 1e12:.2f} TFLOP/s in matrix products{by_sheet}\n")
     print("| video | checkpointing | compiled | attention | step, ms | tokens/s | MFU | of the products' rate | GiB |")
     print("|---|---|---|---|---|---|---|---|---|")
-    kernels = ["torch's choice"] if options.tiny else options.kernels.split(",")
-    for size, checkpointing, compiled, kernel in itertools.product(sizes, (True, False), (False, True), kernels):
+    kernels = CHOICE if options.tiny else options.kernels
+    ways = itertools.product(*(wanted.split(",") for wanted in (options.checkpointing, options.compiled, kernels)))
+    for size, way in itertools.product(sizes, ways):
         frames, height, width = (int(part) for part in size.split("x"))
-        print(row(Way(checkpointing, compiled, kernel), options, (frames, height, width), (sheet, most)), flush=True)
+        print(row(Way(*way), options, (frames, height, width), (sheet, most)), flush=True)
         torch.compiler.reset()
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from schemas.errors import ConfigError
 from training.flow import TIMESTEPS
@@ -21,6 +20,7 @@ from training.model.cross_attention import CaptionAttention, TimedText, filled, 
 from training.model.garment_attention import Probe, ProbedAttention, as_grid, spread_tokens
 from training.model.guider import InteractionGuider
 from training.model.inputs import Conditions
+from training.model.running import Runner, runner
 from training.model.settings import GarmentAttentionSettings, ModelSettings
 
 
@@ -66,6 +66,7 @@ class ITryOn(nn.Module):
                 attention = backbone.blocks[layer].attn1
                 attention.set_processor(ProbedAttention(attention.processor))
         trained.prepare(self)
+        self._run: Runner = runner(checkpointing=settings.gradient_checkpointing, keep=settings.keep_attention)
 
     @classmethod
     def load(
@@ -146,16 +147,8 @@ class ITryOn(nn.Module):
         trained.load(self, folder)
 
     def compile_blocks(self, **options: Any) -> None:
-        """Compile each block where it is, with `options` of `torch.compile`; blocks of a kind share the outcome."""
-        branches = [self.backbone.blocks, self.backbone.vace_blocks, *([self.guider.blocks] if self.guider else [])]
-        for block in (block for branch in branches for block in branch):
-            block.compile(**options)
-
-    def _run(self, block: nn.Module, *inputs: Any) -> Any:
-        if self.settings.gradient_checkpointing and torch.is_grad_enabled():
-            # Nothing in a block is random.
-            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return block(*inputs)
+        """Run blocks compiled, with `options` of `torch.compile`; blocks of a kind share what is compiled."""
+        self._run = torch.compile(self._run, **options)
 
     def _hints(self, blocks: nn.ModuleList, video: Tensor, text: TimedText, state: Tensor, *rest: Any) -> list[Tensor]:
         """What each block of a branch gives to the main stream, (B, N, C); `state` passes from block to block."""

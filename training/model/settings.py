@@ -74,6 +74,11 @@ class ModelSettings(BaseModel):
     gradient_checkpointing: bool = Field(
         default=False, description="Keep only the blocks' inputs and compute them again backward: less memory, slower."
     )
+    keep_attention: bool = Field(
+        default=True,
+        description="With checkpointing: keep also what self-attention gives, most of the time at tens of thousands of "
+        "tokens, at the cost of as much memory again as the inputs take.",
+    )
     garment_attention: GarmentAttentionSettings | None = Field(
         default=None, description="Measure how far video tokens look at the garment; none: don't."
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from schemas.errors import ConfigError
 from tests.training.model.build import backbone_alone, conditions, latents, model, opened, settings, video_segments
@@ -57,6 +60,20 @@ def test_the_guider_learns_from_the_first_step_and_all_of_it_from_the_second(bas
     assert {name.rsplit(".", 2)[-2] for name in idle} <= {"to_k"}
 
 
+def test_the_guider_starts_from_the_context_blocks_or_anew(base: Path):
+    copied, anew = model(base), model(base, guider_start="random")
+
+    assert torch.equal(copied.guider.blocks[1].ffn.net[2].weight, copied.backbone.vace_blocks[1].ffn.net[2].weight)
+    assert torch.equal(copied.guider.patch_embedding.weight, copied.backbone.patch_embedding.weight)
+    same = [
+        name
+        for name, drawn in anew.guider.named_parameters()
+        if torch.equal(drawn, copied.get_parameter(f"guider.{name}"))
+    ]
+    constant = ("proj_out", "norm")  # zeros; ones and zeros
+    assert not [name for name in same if not any(part in name for part in constant)]
+
+
 def test_hands_matter_once_the_guider_is_trained(base: Path):
     network, given = opened(model(base)), conditions()
     other = replace(given, hands=given.hands.flip(-1))
@@ -99,8 +116,10 @@ def test_what_trains(base: Path, train: str, parts: set[str]):
     assert len(network.trainable_parameters()) == len(training)
 
 
-def test_checkpointing_changes_no_gradient(base: Path):
-    fields = {"garment_attention": {"layers": (1, 3), "queries": 2}, "train": "full"}
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("train", ["branch", "full"])
+def test_checkpointing_changes_no_gradient(base: Path, keep: bool, train: str):
+    fields = {"garment_attention": {"layers": (1, 3), "queries": 2}, "train": train, "keep_attention": keep}
     plain, saving = (
         gradients(opened(model(base, gradient_checkpointing=on, **fields)), conditions()) for on in (False, True)
     )
@@ -117,6 +136,30 @@ def test_checkpointing_keeps_less_for_backward(base: Path):
         return sum(sizes)
 
     assert kept(True) < kept(False) / 2
+
+
+@pytest.mark.parametrize(("keep", "again"), [(True, 0), (False, 7)])
+def test_self_attention_that_is_kept_is_not_computed_again(base: Path, keep: bool, again: int):
+    """Of 4 main blocks, 2 Context Blocks and 2 of the Guider; the first main block gets no gradient."""
+    network = model(base, gradient_checkpointing=True, keep_attention=keep)
+    with SelfAttentions() as forward:
+        loss = network(*latents(), conditions()).velocity.square().mean()
+    with SelfAttentions() as backward:
+        loss.backward()
+
+    assert (forward.count, backward.count) == (8, again)
+
+
+class SelfAttentions(TorchDispatchMode):
+    """Counts how often attention is computed, with as many keys as queries."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation: Any, _: Any, inputs: tuple[Any, ...] = (), options: Any = None) -> Any:
+        name = str(operation)
+        if "scaled_dot_product" in name and "backward" not in name and inputs[0].shape[2] == inputs[1].shape[2]:
+            self.count += 1
+        return operation(*inputs, **(options or {}))
 
 
 @pytest.mark.parametrize("positions", ["a_rope", "rerope"])
@@ -249,11 +292,13 @@ def test_mixed_precision(base: Path, frozen: torch.dtype):
 
 
 def test_compiled_blocks_give_the_same(base: Path):
-    network, given = opened(model(base, train="lora")), conditions()
-    expected = network(*latents(), given).velocity
-    network.compile_blocks(backend="eager", fullgraph=True)
+    network = opened(model(base, gradient_checkpointing=True))
+    expected = gradients(network, conditions())
+    counter = CompileCounterWithBackend("eager")
+    network.compile_blocks(backend=counter, fullgraph=True)
 
-    torch.testing.assert_close(network(*latents(), given).velocity, expected)
+    torch.testing.assert_close(gradients(network, conditions()), expected)
+    assert counter.frame_count < 8  # of 8 blocks: those of a kind share
 
 
 @pytest.mark.parametrize(
