@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -210,6 +211,7 @@ def test_vivid_reads_what_the_sample_holds(exported, monkeypatch):
     assert (parts[:, 2:20, 2:20] == 0).all()
     assert tuple(read.cloth[48, 36]) == pytest.approx((180, 20, 60), abs=4)
     assert tuple(read.cloth[2, 36]) == pytest.approx((255, 255, 255), abs=2)
+    assert tuple(read.cloth[48, 2]) == (255, 255, 255)  # beside it
     assert read.cloth_mask[48, 36]
     assert not read.cloth_mask[8, 36]
 
@@ -348,6 +350,21 @@ def test_killed_and_run_again(three, exported, tmp_path):
     assert finished.items() <= whole.items()  # never a part of a file
     assert len(finished) < len(whole)
 
+    export_vivid(str(three), str(to), size=SIZE)
+    assert contents(to) == whole
+
+
+def test_a_disk_that_breaks_off_leaves_no_part_of_a_file(three, exported, tmp_path):
+    whole, to = contents(exported), tmp_path / "to"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(map(len, whole.values())) - 1, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            export_vivid(str(three), str(to), size=SIZE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert contents(to).items() < whole.items()
     export_vivid(str(three), str(to), size=SIZE)
     assert contents(to) == whole
 
