@@ -27,7 +27,7 @@ class QualitySettings(BaseModel):
     )
     lpips_backbone: Backbone = Field(default="alex", description="Which network `lpips` is: alex, squeeze or vgg.")
     vfid_frames: int = Field(default=10, ge=2, description="Frames of a clip for VFID.")
-    fvd_frames: int = Field(default=16, ge=9, description="Frames of a clip for FVD.")
+    fvd_frames: int = Field(default=16, ge=2, description="Frames of a clip for FVD.")
     vfid_input: Literal["published", "trained"] = Field(
         default="published",
         description='"published": BGR, -1..1 for both networks, as in the code behind published tables; "trained": as '

@@ -342,33 +342,31 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_networks_are_given_what_the_settings_say(networks: dict[str, str]) -> None:
     clip = torch.tensor([10.0, 100.0, 255.0])[:, None, None, None].expand(3, 4, 50, 40)
-    for given, expected in (
-        ("published", {"vfid_i": (255, 100, 10), "vfid_r": (255, 100, 10), "fvd": (10, 100, 255)}),
-        ("trained", {"vfid_i": (10, 100, 255), "fvd": (10, 100, 255)}),
-    ):
-        settings = QualitySettings.model_validate({**networks, "vfid_input": given})
-        found = clip_distances(settings, torch.device("cpu"))
-        assert {name: each.frames for name, each in found.items()} == {"vfid_i": 10, "fvd": 16, "vfid_r": 10}
-        for name, colour in expected.items():
-            shown = found[name].prepare(clip)
-            assert shown.shape == (3, 4, 224, 224)
-            torch.testing.assert_close(shown.mean((1, 2, 3)), torch.tensor(colour) / 127.5 - 1, atol=1e-4, rtol=0)
-    shown = found["vfid_r"].prepare(clip)
+    published = clip_distances(QualitySettings.model_validate(networks), torch.device("cpu"))
+    assert {name: each.frames for name, each in published.items()} == {"vfid_i": 10, "fvd": 16, "vfid_r": 10}
+    bgr, rgb = (255, 100, 10), (10, 100, 255)
+    for name, colour in {"vfid_i": bgr, "vfid_r": bgr, "fvd": rgb}.items():
+        shown = published[name].prepare(clip)
+        assert shown.shape == (3, 4, 224, 224)
+        torch.testing.assert_close(shown.mean((1, 2, 3)), torch.tensor(colour) / 127.5 - 1, atol=1e-4, rtol=0)
+    settings = QualitySettings.model_validate({**networks, "i3d": "", "vfid_input": "trained"})
+    shown = clip_distances(settings, torch.device("cpu"))["vfid_r"].prepare(clip)
     assert shown.shape == (3, 4, 112, 112)
-    torch.testing.assert_close(shown.mean((1, 2, 3)), torch.tensor([10.0, 100.0, 255.0]) - torch.tensor(MEAN))
+    torch.testing.assert_close(shown.mean((1, 2, 3)), torch.tensor(rgb) - torch.tensor(MEAN))
 
 
 def test_everything_is_measured_on_two_videos(
     networks: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command, with a report of `isr` beside it: one table, one JSON."""
-    dataset = write(tmp_path / "dataset", {key: sample(key, film(n)) for n, key in enumerate(KEYS[:2])})
+    films = {key: film(n, frames=4) for n, key in enumerate(KEYS[:2])}
+    dataset = write(tmp_path / "dataset", {key: sample(key, images, active=(1, 2)) for key, images in films.items()})
     folder = tmp_path / "generated"
     folder.mkdir()
-    for n, key in enumerate(KEYS[:2]):
-        (folder / f"{key}.mp4").write_bytes(mp4(np.roll(film(n), 20, axis=1)))
+    for key, images in films.items():
+        (folder / f"{key}.mp4").write_bytes(mp4(np.roll(images, 20, axis=1)))
     (tmp_path / "isr.json").write_text(isr_report(dataset, folder).model_dump_json())
-    config = {**networks, "vfid_frames": 9, "fvd_frames": 9}
+    config = {**networks, "vfid_frames": 4, "fvd_frames": 4}
     (tmp_path / "metrics.yaml").write_text(json.dumps(config))
     out = tmp_path / "out" / "quality.json"
     command = ["evaluate", "quality", "--dataset", dataset, "--generated", str(folder), "--out", str(out)]
@@ -398,8 +396,12 @@ def test_everything_is_measured_on_two_videos(
 
 
 def test_unpaired_videos_have_distances_only(networks: dict[str, str], dataset: str, generated: Path) -> None:
-    settings = QualitySettings(i3d="", resnext=networks["resnext"], lpips="absent.pth", vfid_frames=12)
-    report = measured(dataset, generated, settings.model_copy(update={"lpips": ""}), paired=False)
+    settings = QualitySettings(
+        i3d="", resnext=networks["resnext"], lpips="not/needed.pth", vfid_frames=6, frames=6, vfid_input="trained"
+    )
+    for n, key in enumerate(KEYS):
+        (generated / f"{key}.mp4").write_bytes(mp4(film(n, frames=6)))
+    report = measured(dataset, generated, settings, paired=False)
     found = report.scores["all"]
     assert (found.ssim, found.lpips, found.vfid_i, found.fvd) == (None, None, None, None)
     assert found.vfid_r
