@@ -98,7 +98,7 @@ def opened(page: Path, profile: Path) -> Iterator[Page]:
         shown = Page(socket, loop)
         for domain in ("Runtime", "Log", "Page"):
             shown._send(f"{domain}.enable")
-        shown.until("document.readyState === 'complete'")
+        shown.until(f"location.href === {page.as_uri()!r} && document.readyState === 'complete'")
         yield shown
     finally:
         if session:

@@ -16,6 +16,7 @@ from pipelines.configure import merge_config
 from pipelines.reference import DOCS, PAGES
 from tests.pipelines.conftest import Job
 from training.evaluate import JudgeConfig
+from training.quality_settings import QualitySettings
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -65,6 +66,9 @@ def test_configs_in_the_docs_are_accepted(page: str, text: str) -> None:
         return
     if "judging" in given:
         JudgeConfig.model_validate(given)
+        return
+    if "vfid_frames" in given:
+        assert QualitySettings.model_validate(given) == QualitySettings()
         return
     make_chain(merge_config({"manifest": "m.jsonl", "output": "out", **given}, (), where=page))
 

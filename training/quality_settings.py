@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.stage import ModelFile
-from training.features.lpips import Backbone
+from training.features import Backbone
 
 
 class QualitySettings(BaseModel):

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.errors import WeightsError
+from training.features import Backbone
 from training.features.i3d import I3D
-from training.features.lpips import LPIPS, Backbone
+from training.features.lpips import LPIPS
 from training.features.published import read_state
 from training.features.resnext import ResNeXt101
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.errors import MissingExtraError
+from training.features import Backbone
 from training.features.published import read_state
 from weights.checkpoints import load_strictly
 
-Backbone = Literal["alex", "squeeze", "vgg"]
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _CLASSIFIER = ("classifier.",)
 
