@@ -187,7 +187,10 @@ class _Conditions:
             scores = np.where(absent, np.float16(0), scores)
         planes, pose = self._planes("pose")
         for t, target in enumerate(planes):
-            _split_drawn(draw.skeleton(points[t], scores[t], **self.size), target)
+            rows, columns = draw.drawn_part(points[t][scores[t] >= draw.VISIBLE], **self.size)
+            part = draw.skeleton(points[t], scores[t], **self.size)[rows, columns]
+            if part.size:
+                _split(part, target[:, rows, columns])
         return pose
 
     def _hands(self) -> Tensor:
@@ -222,17 +225,8 @@ def _split(picture: UInt8, planes: UInt8) -> None:
     cv2.split(picture, list(planes))
 
 
-def _split_drawn(picture: UInt8, planes: UInt8) -> None:
-    """As `_split` where `planes` is black and most of the picture too: memory that is not touched costs nothing."""
-    height, width, _ = picture.shape
-    left, top, across, down = cv2.boundingRect(picture.reshape(height, 3 * width))
-    rows, columns = slice(top, top + down), slice(left // 3, -(-(left + across) // 3))
-    if down:
-        _split(picture[rows, columns], planes[:, rows, columns])
-
-
 def _colour_drawn(shade: UInt8, colours: UInt8, planes: UInt8) -> None:
-    """Brightness (H, W) into (3, H, W) by a table (3, 256), where `planes` is black and most of the shade too."""
+    """Brightness (H, W) into black (3, H, W) by a table (3, 256), only where there is any."""
     left, top, across, down = cv2.boundingRect(shade)
     part = (slice(top, top + down), slice(left, left + across))
     for table, plane in zip(colours, planes, strict=True):

@@ -36,6 +36,8 @@ _WHEEL = (
 _FINGER_BONES = tuple((0 if joint % 4 == 1 else joint - 1, joint) for joint in range(1, 21))
 _FINGER_COLOURS = tuple(tuple(255 * c for c in colorsys.hsv_to_rgb(i / 20, 1, 1)) for i in range(20))
 _DIMMED = (np.arange(256) * 0.6).astype(np.uint8)
+_REACH = 6
+"""Pixels around points that are drawn on; about limbs, whose angles are cut to whole degrees, a hundredth more."""
 _FAR = 30_000  # OpenCV's fixed-point drawing overflows beyond; such points are far outside any frame
 
 
@@ -74,6 +76,17 @@ def skeleton(keypoints: NDArray[np.floating], scores: NDArray[np.floating], *, h
     return canvas
 
 
+def drawn_part(points: NDArray[np.floating], *, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of a picture outside of which `skeleton` draws nothing of `points` (N, 2), all that are seen."""
+    if not len(points):
+        return slice(0, 0), slice(0, 0)
+    lowest, highest = points.min(axis=0).clip(-_FAR, _FAR), points.max(axis=0).clip(-_FAR, _FAR)
+    reach = _REACH + float((highest - lowest).max()) / 100
+    first, last = lowest - reach, highest + reach + 1
+    (left, right), (top, bottom) = np.clip(np.transpose([first, last]), 0, [[width], [height]]).astype(int).tolist()
+    return slice(top, bottom), slice(left, right)
+
+
 def _draw_bodies(canvas: UInt8, points: NDArray[np.float64], scores: NDArray[np.floating]) -> None:
     """Limbs as filled ellipses dimmed to 0.6, then joints at full colour."""
     neck = points[:, 5:7].mean(axis=1, keepdims=True)
@@ -83,7 +96,9 @@ def _draw_bodies(canvas: UInt8, points: NDArray[np.float64], scores: NDArray[np.
     for (start, end), colour in zip(_LIMBS, _WHEEL, strict=False):
         for person in np.flatnonzero(seen[:, start] & seen[:, end]):
             _draw_limb(canvas, body[person, start], body[person, end], colour)
-    cv2.LUT(canvas, _DIMMED, dst=canvas)
+    rows, columns = drawn_part(body[seen], height=canvas.shape[0], width=canvas.shape[1])
+    if canvas[rows, columns].size:
+        canvas[rows, columns] = cv2.LUT(canvas[rows, columns], _DIMMED)
     for joint, colour in enumerate(_WHEEL):
         for person in np.flatnonzero(seen[:, joint]):
             cv2.circle(canvas, _pixel(body[person, joint]), 4, colour, -1)

@@ -40,6 +40,18 @@ def test_skeleton_survives_points_far_outside():
     draw.skeleton(keypoints, np.ones(133, np.float16), height=40, width=30)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_of_a_skeleton_lies_outside_of_its_part(seed):
+    random = np.random.default_rng(seed)
+    points, scores = random.normal(400, 250, (133, 2)), np.float16(random.random(133) * 0.6)
+    picture = draw.skeleton(points, scores, height=900, width=700)
+
+    rows, columns = draw.drawn_part(points[scores >= draw.VISIBLE], height=900, width=700)
+    assert picture[rows, columns].any()
+    picture[rows, columns] = 0
+    assert not picture.any()
+
+
 def test_skeleton_hides_points_below_the_threshold():
     keypoints = np.full((133, 2), 20, np.float32)
     faint = draw.skeleton(keypoints, np.full(133, 0.29), height=40, width=40)

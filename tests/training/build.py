@@ -29,14 +29,15 @@ _SCHEMA = index_schema(())
 _TYPES = dict(zip(_SCHEMA.names, _SCHEMA.types, strict=True))
 
 
-def mp4(images: np.ndarray, *, fps: int = FPS) -> bytes:
-    """(T, H, W, 3) uint8 RGB → H.264 in mp4."""
+def mp4(images: np.ndarray, *, fps: int = FPS, gop: int = 12) -> bytes:
+    """(T, H, W, 3) uint8 RGB → H.264 in mp4, with a key frame every `gop`."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream(
             "libx264", rate=Fraction(fps), options={"crf": "12", "threads": "1", **SAME_BYTES}
         )
         stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], "yuv420p"
+        stream.codec_context.gop_size = gop
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
