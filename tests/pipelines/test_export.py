@@ -25,7 +25,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from media.draw import densepose_picture
-from pipelines.export import Exported, export, export_vivid
+from pipelines.export import export
+from pipelines.export_samples import Exported, export_vivid
 from schemas.errors import ConfigError, DatasetError
 from tests.clips import shared
 from tests.training.build import DatasetBuilder, artifacts, members, mp4
@@ -337,7 +338,9 @@ def test_what_is_there_is_not_written_again(three, exported, tmp_path):
 
 def test_killed_and_run_again(three, exported, tmp_path):
     to = tmp_path / "to"
-    command = f"from pipelines.export import export_vivid; export_vivid({str(three)!r}, {str(to)!r}, size={SIZE})"
+    command = (
+        f"from pipelines.export_samples import export_vivid; export_vivid({str(three)!r}, {str(to)!r}, size={SIZE})"
+    )
     process = subprocess.Popen([sys.executable, "-c", command])
     deadline = time.monotonic() + 60
     while not list(to.glob("*/videos/*")) and time.monotonic() < deadline and process.poll() is None:
@@ -467,6 +470,12 @@ def test_no_dataset_and_no_split(three, tmp_path):
         export_vivid(str(tmp_path / "nowhere"), str(tmp_path / "to"))
     with pytest.raises(DatasetError, match="no sample in split 'test'"):
         export_vivid(str(three), str(tmp_path / "to"), split="test")
+    builder = DatasetBuilder(tmp_path / "poor")
+    builder.shard({"pair-0": members(sample(frames=2), key="pair-0")})
+    builder.rows = [{name: row[name] for name in ("key", "shard", "offset", "split")} for row in builder.rows]
+    builder.index()
+    with pytest.raises(DatasetError, match="the index lacks actions, frames, .*, part"):
+        export_vivid(str(tmp_path / "poor"), str(tmp_path / "to"))
     assert not (tmp_path / "to").exists()
 
 
