@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import models
+from pipelines.export import export
 from pipelines.interruption import Interrupted
 from schemas.errors import VvtError
+from training.train import train
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -203,6 +205,10 @@ def probe(videos: Annotated[list[str], typer.Argument(help="Paths or URLs of rec
         Console(markup=False).print(table)
     if broken:
         raise typer.Exit(1)
+
+
+app.command()(train)
+app.command()(export)
 
 
 def _interrupt(signum: int, _: FrameType | None) -> None:
