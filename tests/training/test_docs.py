@@ -14,7 +14,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/shards.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=["interact_dataset", "webdataset", "index"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=["interact_dataset", "training", "webdataset", "index"])
 def test_programs_of_the_page_run(program, tmp_path, monkeypatch, capsys):
     keys = write_dataset(tmp_path / "OUT", [2, 1], test=1)
     monkeypatch.chdir(tmp_path)
@@ -26,6 +26,9 @@ def test_programs_of_the_page_run(program, tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr().out
         assert [line.split()[0] for line in printed.splitlines()] == keys[:3]
         assert names["agnostic"].shape == (6, 64, 48, 3)
+    elif "loader(settings" in program:
+        assert names["video"].shape[1:] == (5, 3, 768, 576)
+        assert names["resumed"].state_dict()["epoch"] == 1
     elif "InteractDataset" in program:
         assert names["agnostic"].shape[1:] == (6, 3, 256, 192)
 
