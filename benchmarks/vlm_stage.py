@@ -146,16 +146,15 @@ def serving(load: Load, seen: list[Seen]) -> Iterator[str]:
 
 def film(path: Path, *, seed: int, width: int, height: int) -> Clip:
     """A coloured pattern that moves, another one for each seed."""
-    chance = np.random.default_rng(seed)
-    (y, x), colours = np.mgrid[0:height, 0:width], chance.uniform(20, 60, 3)
+    chance, (y, x) = np.random.default_rng(seed), np.mgrid[0:height, 0:width]
+    waves = np.sin((x + seed) / 13) * np.cos(y / 11) + chance.normal(0, 0.1, (height, width))
+    pattern = (128 + chance.uniform(20, 60, 3) * waves[..., None]).clip(0, 255).astype(np.uint8)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "20", "preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "20", "preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        noise = chance.normal(0, 3, (height, width))
         for index in range(FRAMES):
-            wave = np.sin((x + 3 * index + seed) / 13) * np.cos((y + index) / 11)
-            picture = (128 + colours * wave[..., None] + np.roll(noise, 2 * index, 1)[..., None]).clip(0, 255)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="rgb24")))
+            picture = np.ascontiguousarray(np.roll(pattern, (index, 3 * index), (0, 1)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     return clip_from(path)
 
@@ -225,6 +224,7 @@ def main() -> None:
             with serving(load, bare) as address:
                 count, in_flight = len(pipeline[-1].answered), options.in_flight * options.workers
                 asyncio.run(post_bare(address, pipeline[-1].bodies, count=count, in_flight=in_flight))
+            print(f"{pipeline[-1].steady_rate:.1f} beside {bare[-1].steady_rate:.1f} requests a second", flush=True)
     kilobytes, count = statistics.mean(map(len, pipeline[0].bodies)) / 1000, len(pipeline[0].answered)
     print(
         f"\n{options.clips} clips, {count} requests of {kilobytes:.0f} kB; {options.workers} workers "
