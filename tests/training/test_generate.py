@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ class TestVideos:
         assert difference[mask].mean() > 20
 
     def test_as_the_model_made_them_without_paste(self, base: Path, dataset: Path, tmp_path: Path) -> None:
-        run(dataset, tmp_path, "--key", A, "paste=false", base=base)
+        run(dataset, tmp_path, "--key", A, "paste=false", "precision=bf16", base=base)
         video, mask = real()
         assert np.abs(read(tmp_path / f"{A}.mp4") - video).max(-1)[~mask].mean() > 20
 
@@ -340,3 +341,15 @@ class TestPlacedBack:
         width = stored[1]
         assert (placed[:, : width // 2 - 4] == 50).all()
         assert (placed[:, width // 2 + 4 :] == 200).all()
+
+
+def test_the_page_lists_every_setting_with_its_default() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "generation.md").read_text()
+    listed = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*?) \|", page, re.MULTILINE))
+    defaults = GenerationSettings().model_dump(mode="json")
+    flat = {
+        f"{name}.{inner}" if inner else name: value
+        for name, section in defaults.items()
+        for inner, value in (section.items() if isinstance(section, dict) else [("", section)])
+    }
+    assert listed == {name: value if isinstance(value, str) else json.dumps(value) for name, value in flat.items()}
