@@ -23,7 +23,8 @@ from training.decoding import NewTensor, decode_garment, decode_window, new_tens
 from training.fit import Fit
 from training.plan import BatchPlan, Draw
 from training.sample import Batch, Sample, collate
-from training.shards import Entry, read_members
+from training.shard_cache import ShardCache
+from training.shards import Entry, read_bytes, read_members
 from training.stored import StoredSample
 from training.survey import Survey, speed_of, survey
 from training.windows import interactive_shares, offsets
@@ -40,18 +41,19 @@ class TrainingClips(Dataset[Sample]):
 
     Args:
         settings: what to read.
-        read_members: fetches the members of one sample by their name after the key.
+        read_members: fetches the members of one sample by their name after the key; None: as `settings.cache` says.
 
     Raises:
+        ConfigError: the folder of the cache cannot be made.
         DatasetError: the dataset is not there, damaged or empty, or (when read) a sample of it is damaged; names
             shard and key.
 
     """
 
-    def __init__(self, settings: DataSettings, *, read_members: ReadMembers = read_members) -> None:
+    def __init__(self, settings: DataSettings, *, read_members: ReadMembers | None = None) -> None:
         self.settings = settings
         self.survey: Survey = survey(settings)
-        self._read_members = read_members
+        self._read_members = read_members or _reading(settings, version=self.survey.version)
         self._skipped = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by all workers
 
     def __len__(self) -> int:
@@ -136,6 +138,17 @@ class TrainingClips(Dataset[Sample]):
             raise stored.error(f"it gives {len(window)} frames where the index promises {draw.bucket.frames}")
         shares = interactive_shares(np.array(annotation.labels), window)
         return ClipWindow(stored, annotation, window + self.survey.tilt.start(shares, quantile))
+
+
+def _reading(settings: DataSettings, *, version: str) -> ReadMembers:
+    if settings.cache is None:
+        return read_members
+    cache = ShardCache(settings.cache, max_bytes=round(settings.cache_gb * 1e9))
+    return partial(read_members, fetch=partial(_cached, cache, version))
+
+
+def _cached(cache: ShardCache, version: str, entry: Entry) -> bytes:
+    return cache.read(f"{version} {entry.shard} {entry.start}", partial(read_bytes, entry))
 
 
 class _Rows:

@@ -71,6 +71,12 @@ class DataSettings(BaseModel):
     shuffle: bool = Field(True, description="A new order each epoch; else in order of keys within each bucket.")
     seed: int = Field(0, ge=0, description="Of the order, and of every random choice.")
     backend: Backend = Field("pyav", description="Decoder: pyav, decord or torchcodec.")
+    cache: str | None = Field(
+        None, description="Local folder that keeps samples of a remote dataset; all processes of a machine share it."
+    )
+    cache_gb: float = Field(
+        100.0, gt=0, description="Bound of that folder, in GB; what was read longest ago goes first."
+    )
     workers: int = Field(4, ge=0, description="Processes that read and draw; 0: the trainer's own.")
     prefetch: int = Field(2, ge=1, description="Batches that each worker makes ahead.")
     on_error: Literal["raise", "skip"] = Field(

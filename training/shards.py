@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -137,16 +137,21 @@ def scan_shards(shards: Sequence[str]) -> ShardIndex:
     return ShardIndex(_with_stops(pa.table(rows)))
 
 
-def read_members(entry: Entry) -> dict[str, bytes]:
-    """Members of one sample by their name after the key, e.g. "pose.npz".
+def read_bytes(entry: Entry) -> bytes:
+    """The stretch of its shard that holds one sample, by one ranged read."""
+    filesystem, path = fsspec.core.url_to_fs(entry.shard, **_AS_IT_IS_NOW)
+    return retry(partial(filesystem.cat_file, path, start=entry.start, end=entry.stop))
+
+
+def read_members(entry: Entry, *, fetch: Callable[[Entry], bytes] = read_bytes) -> dict[str, bytes]:
+    """Members of one sample by their name after the key, e.g. "pose.npz"; `fetch` is asked for its bytes.
 
     Raises:
         DatasetError: the shard is absent, damaged there, or holds another sample at that offset.
 
     """
     try:
-        filesystem, path = fsspec.core.url_to_fs(entry.shard, **_AS_IT_IS_NOW)
-        data = retry(partial(filesystem.cat_file, path, start=entry.start, end=entry.stop))
+        data = fetch(entry)
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="replace") as tar:
             found = {member.name: _content(tar, member) for member in tar if member.isfile()}
     except FileNotFoundError:

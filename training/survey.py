@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections import Counter
@@ -64,6 +65,7 @@ class Survey:
         bucket_of: (rows,) int64, place of each clip's bucket in `buckets`; -1 of clips that are left out.
         tilt: how windows are drawn.
         swaps: other garments for each row.
+        version: hash of what the index says of all members: another build of the dataset has another one.
 
     """
 
@@ -72,6 +74,7 @@ class Survey:
     bucket_of: NDArray[np.int64]
     tilt: Tilt
     swaps: GarmentSwaps
+    version: str
 
 
 def survey(settings: DataSettings) -> Survey:
@@ -115,6 +118,7 @@ def survey(settings: DataSettings) -> Survey:
         bucket_of=bucket_of,
         tilt=_tilt(settings.interactive_share, shares, [len(windows[row]) for row in kept]),
         swaps=_swaps(settings, rows),
+        version=_version(rows["members"]),
     )
 
 
@@ -145,6 +149,13 @@ def _tilt(target: float | None, shares: Sequence[Float64], lengths: Sequence[int
     else:
         _log.info("%.3f of the frames of an epoch are interactive", tilt.share)
     return tilt
+
+
+def _version(members: Sequence[Sequence[dict[str, Any]]]) -> str:
+    hashed = hashlib.sha256()
+    for each in members:
+        hashed.update("".join(member["sha256"] for member in each).encode())
+    return hashed.hexdigest()
 
 
 def _swaps(settings: DataSettings, rows: dict[str, list[Any]]) -> GarmentSwaps:

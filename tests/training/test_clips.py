@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -55,12 +56,12 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def settings(dataset: Path, **options: Any) -> DataSettings:
+def settings(dataset: Path | str, **options: Any) -> DataSettings:
     small: dict[str, Any] = {"frames": 9, "buckets": (TALL, WIDE), "batch": 2, "workers": 0}
     return DataSettings(dataset=str(dataset), **{**small, **options})
 
 
-def epoch(dataset: Path, **options: Any) -> list[Any]:
+def epoch(dataset: Path | str, **options: Any) -> list[Any]:
     return list(loader(settings(dataset, **options)))
 
 
@@ -409,6 +410,18 @@ def test_members_can_come_from_elsewhere(mixed):
     clips = TrainingClips(settings(mixed), read_members=read)
     assert clips[Draw(0, Bucket(9, *TALL), 0, 5, False)]["key"] == "clip0-00000000"
     assert asked == ["clip0-00000000"]
+
+
+def test_remote_samples_are_kept_in_the_cache(mixed, tmp_path):
+    memory = fsspec.filesystem("memory")
+    memory.put(str(mixed), "/bucket/clips", recursive=True)
+    remote, expected = "memory://bucket/clips", epoch(mixed)
+
+    assert same(epoch(remote, cache=str(tmp_path / "cache")), expected)
+    memory.rm("/bucket/clips/shards", recursive=True)
+    assert same(epoch(remote, cache=str(tmp_path / "cache")), expected)  # there is nothing else to read them from
+    with pytest.raises(DatasetError, match="no such shard"):
+        epoch(remote, cache=str(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(
