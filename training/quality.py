@@ -67,15 +67,14 @@ def measure(
         _measure(open_compared(entry, generated, frames=settings.frames), framewise, clipwise, settings)
         for entry in entries
     ]
+    used = ("i3d", "resnext", "lpips") if paired else ("i3d", "resnext")
     return QualityReport(
         dataset=dataset,
         split=split,
         generated=generated,
         paired=paired,
         settings=settings,
-        weights={
-            name: weights.sha256(file) for name in ("i3d", "resnext", "lpips") if (file := getattr(settings, name))
-        },
+        weights={name: weights.sha256(file) for name in used if (file := getattr(settings, name))},
         scores={part: _part_scores(part, samples, clipwise, seed=settings.seed) for part in PARTS},
         samples=tuple(samples),
     )

@@ -359,14 +359,14 @@ def test_everything_is_measured_on_two_videos(
     networks: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command, with a report of `isr` beside it: one table, one JSON."""
-    films = {key: film(n, frames=4) for n, key in enumerate(KEYS[:2])}
-    dataset = write(tmp_path / "dataset", {key: sample(key, images, active=(1, 2)) for key, images in films.items()})
+    films = {key: film(n, frames=2) for n, key in enumerate(KEYS[:2])}
+    dataset = write(tmp_path / "dataset", {key: sample(key, images, active=(1, 1)) for key, images in films.items()})
     folder = tmp_path / "generated"
     folder.mkdir()
     for key, images in films.items():
         (folder / f"{key}.mp4").write_bytes(mp4(np.roll(images, 20, axis=1)))
     (tmp_path / "isr.json").write_text(isr_report(dataset, folder).model_dump_json())
-    config = {**networks, "vfid_frames": 4, "fvd_frames": 4}
+    config = {**networks, "vfid_frames": 2, "fvd_frames": 2}
     (tmp_path / "metrics.yaml").write_text(json.dumps(config))
     out = tmp_path / "out" / "quality.json"
     command = ["evaluate", "quality", "--dataset", dataset, "--generated", str(folder), "--out", str(out)]
@@ -402,6 +402,7 @@ def test_unpaired_videos_have_distances_only(networks: dict[str, str], dataset: 
     for n, key in enumerate(KEYS):
         (generated / f"{key}.mp4").write_bytes(mp4(film(n, frames=6)))
     report = measured(dataset, generated, settings, paired=False)
+    assert set(report.weights) == {"resnext"}
     found = report.scores["all"]
     assert (found.ssim, found.lpips, found.vfid_i, found.fvd) == (None, None, None, None)
     assert found.vfid_r
