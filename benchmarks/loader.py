@@ -15,7 +15,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -78,10 +78,11 @@ def conditions() -> dict[str, object]:
     }  # fmt: skip
 
 
-def write(out: Path, values: dict[str, object], samples: int) -> None:
-    """A dataset of `samples` times the same clip."""
+def write(out: Path, clips: Sequence[dict[str, object]], samples: int) -> None:
+    """A dataset of `samples` samples, the same few clips over and over."""
     builder = DatasetBuilder(out)
-    builder.shard({key: members(values, key=key) for key in (f"clip{n:05d}-00000000" for n in range(samples))})
+    keys = [f"clip{n:05d}-00000000" for n in range(samples)]
+    builder.shard({key: members(clips[n % len(clips)], key=key) for n, key in enumerate(keys)})
     builder.index()
 
 
@@ -155,7 +156,7 @@ def scaling(options: argparse.Namespace) -> None:
 def memory(options: argparse.Namespace) -> None:
     """Resident memory of two workers after every tenth of many tiny samples."""
     with tempfile.TemporaryDirectory() as scratch:
-        write(Path(scratch), artifacts(frames=9, height=64, width=48), 100)
+        write(Path(scratch), [artifacts(frames=9, grey=grey) for grey in (90, 120)], 100)
         small = DataSettings(
             dataset=scratch, frames=9, buckets=((64, 48),), batch=4, workers=2, unpaired_share=0.5,
             pictures=("pose", "hands"), backend=options.backend,
@@ -175,7 +176,7 @@ def memory(options: argparse.Namespace) -> None:
 def dataset(scratch: Path, options: argparse.Namespace) -> Path:
     """`options.samples` clips of `STORED` frames in a folder."""
     values = {**artifacts(), **conditions(), "video": mp4(pictures(options.clip))}
-    write(scratch, values, options.samples)
+    write(scratch, [values], options.samples)
     return scratch
 
 
