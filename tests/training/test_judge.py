@@ -24,10 +24,11 @@ from tests.annotators.vlm.asking import Backends, free_port
 from tests.annotators.vlm.server import Asked, Behaviour, Labeller, labeller
 from tests.training.build import FPS, DatasetBuilder, artifacts, members, mp4
 from training.annotated import read_samples
-from training.evaluate import IsrReport, evaluate, main, read_config
+from training.evaluate import IsrReport, JudgeConfig, evaluate, main, read_config, read_yaml
 from training.isr import EvaluationError, Judged, Outcome, score, scores
 from training.judge import Judge
 from training.judging import Judging
+from training.quality_settings import QualitySettings
 
 COLLAR, HEM = DEFAULT_CATEGORIES[:2]
 FRAMES = 48
@@ -567,8 +568,12 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/evaluation.md"
 
 @pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL))
 def test_examples_of_the_page_are_configs(example: str, tmp_path: Path) -> None:
-    (tmp_path / "judge.yaml").write_text(example)
-    read_config(tmp_path / "judge.yaml")
+    (tmp_path / "it.yaml").write_text(example)
+    if "backend:" in example:
+        read_yaml(tmp_path / "it.yaml", JudgeConfig)
+    else:  # all settings, as they are where nothing is said
+        assert read_yaml(tmp_path / "it.yaml", QualitySettings) == QualitySettings()
+        assert set(re.findall(r"^(\w+):", example, re.MULTILINE)) == set(QualitySettings.model_fields)
 
 
 def test_the_page_lists_every_setting() -> None:
