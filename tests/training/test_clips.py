@@ -337,9 +337,12 @@ def test_pose_points_are_dropped_before_drawing(mixed):
 
 
 def damaged(tmp_path: Path, member: str, data: bytes | None) -> Path:
-    """Four samples, the second with a bad member, the fourth with its index saying too many frames."""
-    good = members(numbered(frames=30), key="a-00000000")
-    bad = {name: value for name, value in {**good, member: data}.items() if value is not None}
+    """Three samples of one content, but for the second: its pose is another one, and a member of it is bad."""
+    values = numbered(frames=30)
+    good = members(values, key="a-00000000")
+    values["pose"].keypoints[:, 5:13] = values["pose"].keypoints[:, 5:13, ::-1]
+    other = members(values, key="b-00000000")
+    bad = {name: value for name, value in {**other, member: data}.items() if value is not None}
     builder = DatasetBuilder(tmp_path / "damaged")
     builder.shard({"a-00000000": good, "b-00000000": bad, "c-00000000": good})
     builder.rows[1] |= {name: builder.rows[0][name] for name in ("frames", "fps", "width", "height", "part", "actions")}
@@ -359,22 +362,26 @@ def test_a_damaged_sample_is_named_with_shard_and_key(tmp_path, member, data, wo
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("member", ["pose.npz", "video.mp4", "garment.png"])
 def test_damaged_samples_are_replaced_from_their_bucket_and_counted(tmp_path, member, workers, caplog):
-    out = damaged(tmp_path, member, _cut_off if member == "video.mp4" else b"junk")
-    reading = loader(settings(out, on_error="skip", workers=workers, batch=3))
+    out = damaged(tmp_path, member, _spoilt() if member == "video.mp4" else b"junk")
+    reading = loader(settings(out, on_error="skip", workers=workers, batch=3, pose_dropout=0))
     [batch] = reading
 
     assert set(batch["key"]) <= {"a-00000000", "c-00000000"}
     assert reading.clips.skipped >= 1
-    again = loader(settings(out, on_error="skip", batch=3))
+    again = loader(settings(out, on_error="skip", batch=3, pose_dropout=0))
     assert same([batch], list(again))
+    assert (batch["pose"] == batch["pose"][0, 0]).all()  # nothing is left of the other pose, drawn when it failed
     for place, draw in enumerate(next(iter(loader(settings(out, batch=3)).plan))):
         window = batch["window"][place]
         assert frame_numbers(batch["video"][place]) == list(range(window[0], window[1] + 1))
         assert batch["seed"][place] == draw.seed
 
 
-_cut_off = members(numbered(frames=30), key="a-00000000")["video.mp4"][:-900]
-"""Its last frames are missing, so that it fails when others are decoded and drawn already."""
+def _spoilt() -> bytes:
+    """A video whose container is whole and whose pictures are not: it fails when others are drawn already."""
+    video = members(numbered(frames=30), key="a-00000000")["video.mp4"]
+    first, last = video.index(b"mdat") + 4, video.index(b"moov") - 4
+    return video[:first] + b"\xff" * (last - first) + video[last:]
 
 
 def test_where_nothing_is_whole_the_damage_is_told(tmp_path):
