@@ -19,11 +19,9 @@ from annotators.vlm.questions import VERDICTS, judge_request
 from annotators.vlm.windows import scaled
 from schemas.errors import DatasetError, MediaError
 from training.annotated import AnnotatedSample, Video, shown_frames
+from training.compared import IN_THE_VIDEO
 from training.isr import Answer, EvaluationError, Judged
 from training.judging import Judging
-
-_SHOWS_NOTHING = {"missing", "empty", "not_media", "no_video", "undecodable", "truncated", "too_short"}
-"""Codes of a `MediaError` that lie in the video itself, not in the storage or in how it is read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +183,7 @@ class Judge:
 
 def _all_missing(video: Video, error: MediaError) -> list[Judged]:
     """Nothing of the video can be seen. Raises `error` if that does not lie in the video."""
-    if error.code not in _SHOWS_NOTHING:
+    if error.code not in IN_THE_VIDEO:
         raise error
     if video.kind == "reference":
         raise DatasetError(f"the video does not decode ({error})", where=str(video.sample.entry)) from error
