@@ -13,7 +13,7 @@ from pipelines.chain import Chain
 from pipelines.pack import Packed, SplitTotals
 from schemas.artifacts import ARTIFACTS
 from schemas.config import BuildConfig
-from schemas.tables import META_MEMBER, SCHEMA_VERSION
+from schemas.tables import META_MEMBER, SCHEMA_VERSION, SIDECAR_COPIES
 
 
 def dataset_json(
@@ -27,6 +27,7 @@ def dataset_json(
     seen: int,
 ) -> dict[str, Any]:
     """All that `dataset.json` holds."""
+    sidecars = {name: [asdict(shard) for shard in shards] for name, shards in packed.sidecars.items()}
     return {
         "schema_version": SCHEMA_VERSION,
         "name": config.name,
@@ -41,6 +42,7 @@ def dataset_json(
         },
         "members": members_given(chain),
         "shards": [asdict(shard) for shard in packed.shards],
+        **({"sidecars": sidecars} if sidecars else {}),
         "models": _models(chain),
         "stages": {
             stage.name: {"fingerprint": chain.fingerprints[stage.name], **stage.model_dump(mode="json")}
@@ -57,6 +59,11 @@ def _most(item: tuple[str, int]) -> tuple[int, str]:
 def members_given(chain: Chain) -> list[str]:
     """Members that every sample made by `chain` has."""
     return [*sorted(ARTIFACTS[name].member for name in chain.given if ARTIFACTS[name].shared), META_MEMBER]
+
+
+def sidecars_given(chain: Chain) -> list[str]:
+    """Artifacts that every sample made by `chain` has in a sidecar."""
+    return sorted(name for name in chain.given if ARTIFACTS[name].sidecar)
 
 
 def code_version() -> str:
@@ -121,6 +128,7 @@ def dataset_card(described: dict[str, Any], manifest: Manifest) -> str:
             [(kind.member, kind.about) for kind in ARTIFACTS.values() if kind.member in described["members"]],
         ),
         "",
+        *_sidecars(described.get("sidecars", {})),
         "## What was kept",
         "",
         f"{clips['kept']} of {clips['seen']} clips.",
@@ -145,6 +153,18 @@ def dataset_card(described: dict[str, Any], manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _sidecars(sidecars: dict[str, Any]) -> list[str]:
+    lines = []
+    for name in sidecars:
+        copies = " and ".join(f"`KEY.{member}`" for member in SIDECAR_COPIES)
+        lines += [
+            f"`{name}/*.tar` hold the same samples as `shards/*.tar` of the same names, each with {copies} and "
+            f"`KEY.{ARTIFACTS[name].member}`, {ARTIFACTS[name].about}.",
+            "",
+        ]
+    return lines
 
 
 def _streams(live: list[dict[str, Any]]) -> list[str]:

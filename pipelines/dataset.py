@@ -7,6 +7,7 @@ Memory holds the keys of the clips that stay, their signatures meanwhile, and no
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 
 from curation.manifest import Manifest
 from pipelines import urls
-from pipelines.card import dataset_card, dataset_json, members_given
+from pipelines.card import dataset_card, dataset_json, members_given, sidecars_given
 from pipelines.chain import INGEST, Chain
 from pipelines.decisions import decide_all
 from pipelines.duplicates import judge_copies, shared_footage
@@ -25,6 +26,7 @@ from pipelines.report import write_report
 from pipelines.split import assign_splits
 from pipelines.store import ClipStore
 from pipelines.tables import DECISIONS, table_writer
+from schemas.artifacts import ARTIFACTS
 from schemas.config import BuildConfig
 from schemas.tables import SCHEMA_VERSION, decisions_schema
 
@@ -114,7 +116,7 @@ def _decide(
     config: BuildConfig, chain: Chain, manifest: Manifest, store: ClipStore, *, checkpoint: Callable[[], None]
 ) -> tuple[Counts, dict[str, list[str]], str]:
     """Write `decisions.parquet`. The counts, the keys that stay by split, and a hash of all that the shards are."""
-    shared = shared_footage(manifest.pairs, chain, store)
+    shared, apart = shared_footage(manifest.pairs, chain, store), sidecar_stages(chain)
     splits = assign_splits(manifest, config.split, shared=shared.links)
     counts, keys = Counts(), defaultdict[str, list[str]](list)
     digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, config.name, config.shards.model_dump(mode="json")]).encode())
@@ -128,6 +130,7 @@ def _decide(
                 keys[split].append(row["key"])
                 meta = sample_meta(decision.clip, stages=stage_names(chain), as_written=manifest.as_written)
                 digest.update(f"{split} {meta.model_dump_json()}\n".encode())
+                digest.update("".join(f"{decision.clip.fingerprints[name]}\n" for name in apart).encode())
     return counts, {split: sorted(chosen) for split, chosen in keys.items()}, digest.hexdigest()
 
 
@@ -150,11 +153,13 @@ def _repack(
         stages=stage_names(chain),
         metrics=chain.metrics,
         as_written=manifest.as_written,
+        sidecars=sidecars_given(chain),
     )
-    wanted = {shard.name for shard in packed.shards}
-    for name in urls.files_in(urls.join(config.output, "shards")):
-        if f"shards/{name}" not in wanted:
-            urls.delete(urls.join(config.output, "shards", name))
+    wanted = {shard.name for shard in itertools.chain(packed.shards, *packed.sidecars.values())}
+    for folder in ("shards", *(name for name, kind in ARTIFACTS.items() if kind.sidecar)):
+        for name in urls.files_in(urls.join(config.output, folder)):
+            if f"{folder}/{name}" not in wanted:
+                urls.delete(urls.join(config.output, folder, name))
     return packed
 
 
@@ -165,5 +170,12 @@ def _checked(keys: Iterable[str], checkpoint: Callable[[], None]) -> Iterator[st
 
 
 def stage_names(chain: Chain) -> list[str]:
-    """Stages whose fingerprints a sample carries."""
-    return [INGEST, *(stage.name for stage in chain.stages)]
+    """Stages whose fingerprints a sample carries: not those that only give sidecars, which leave it as it is."""
+    return [INGEST, *(stage.name for stage in chain.stages if stage.name not in sidecar_stages(chain))]
+
+
+def sidecar_stages(chain: Chain) -> list[str]:
+    """Stages that give nothing but sidecars."""
+    return [
+        stage.name for stage in chain.stages if stage.gives and all(ARTIFACTS[name].sidecar for name in stage.gives)
+    ]

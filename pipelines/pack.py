@@ -1,22 +1,22 @@
 """Pack the clip store into shards. Same store and config: byte-identical tars, however they came to be stored.
 
 OUT/shards/{train,test}-000000.tar, index.parquet, decisions.parquet, dataset.json, README.md
+OUT/latents/{train,test}-000000.tar, where there are such: a sidecar, the same samples under the same names
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, Any
-
-import webdataset
+from itertools import chain
+from typing import Any
 
 from pipelines import urls
 from pipelines.lookahead import in_order
+from pipelines.shard_writer import MAIN, Sample, Shard, write_shards
 from pipelines.split import SPLITS
 from pipelines.store import ClipStore
 from pipelines.tables import INDEX, open_table, table_writer
@@ -31,17 +31,6 @@ from schemas.tables import META_MEMBER, SCHEMA_VERSION, Meta, index_schema
 DATASET = "dataset.json"
 
 AsWritten = Callable[[str | None], str | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """One written tar: its name relative to the output, size in bytes, hash, and how many samples it holds."""
-
-    name: str
-    split: str
-    size: int
-    sha256: str
-    samples: int
 
 
 @dataclass(kw_only=True)
@@ -65,24 +54,16 @@ class SplitTotals:
 
 @dataclass(frozen=True)
 class Packed:
-    """What packing wrote: the shards, and what the samples of each split add up to."""
+    """What packing wrote: the shards, what the samples of each split add up to, and the shards of each sidecar."""
 
     shards: tuple[Shard, ...]
     splits: Mapping[str, SplitTotals]
+    sidecars: Mapping[str, tuple[Shard, ...]] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
         """Samples in all shards."""
         return sum(shard.samples for shard in self.shards)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A sample as it is written: members by name (without the key), and its row of the index."""
-
-    key: str
-    members: dict[str, bytes] = field(repr=False)
-    row: dict[str, Any] = field(repr=False)
 
 
 def pack(
@@ -95,27 +76,33 @@ def pack(
     stages: Sequence[str],
     metrics: Sequence[str],
     as_written: AsWritten,
+    sidecars: Sequence[str] = (),
 ) -> Packed:
     """Write the clips `keys` (of each split, in their order) as shards and `index.parquet` under `output`.
 
     `members` and `stages` name the members, and the stages whose fingerprints, belong to the dataset, `metrics` the
-    columns of the index; `as_written` takes an absolute URL back to what the manifest said.
+    columns of the index; `as_written` takes an absolute URL back to what the manifest said. `sidecars` are artifacts
+    that get shards of their own; the others are the same with them and without.
 
     Raises:
         DatasetError: a clip is not in the store, or its file is damaged.
 
     """
-    shards: list[Shard] = []
+    shards: list[dict[str, Shard]] = []
     splits = {split: SplitTotals() for split in SPLITS}
-    with table_writer(urls.join(output, INDEX), index_schema(metrics)) as write_row:
+    with table_writer(urls.join(output, INDEX), index_schema(metrics, sidecars=sidecars)) as write_row:
         for split, chosen in sorted(keys.items()):
-            make = partial(make_sample, store, split=split, wanted=members, stages=stages, as_written=as_written)
-            for shard, rows in _write_shards(in_order(make, chosen), output=output, split=split, config=config):
-                shards.append(shard)
+            make = partial(
+                make_sample, store, split=split, wanted=members, stages=stages, as_written=as_written, sidecars=sidecars
+            )
+            samples = in_order(make, chosen)
+            for written, rows in write_shards(samples, output=output, split=split, config=config, sidecars=sidecars):
+                shards.append(written)
                 for row in rows:
                     splits[split].add(row)
                     write_row(row)
-    return Packed(tuple(shards), splits)
+    main = tuple(written[MAIN] for written in shards)
+    return Packed(main, splits, {name: tuple(written[name] for written in shards) for name in sidecars})
 
 
 def packed_before(output: str, contents: str) -> Packed | None:
@@ -125,19 +112,32 @@ def packed_before(output: str, contents: str) -> Packed | None:
         if (described.get("schema_version"), described.get("contents")) != (SCHEMA_VERSION, contents):
             return None
         splits = {split: SplitTotals(**totals) for split, totals in described["splits"].items()}
-        packed = Packed(tuple(Shard(**shard) for shard in described["shards"]), splits)
+        sidecars = described.get("sidecars", {}).items()
+        packed = Packed(
+            tuple(Shard(**shard) for shard in described["shards"]),
+            splits,
+            {name: tuple(Shard(**shard) for shard in shards) for name, shards in sidecars},
+        )
         with open_table(urls.join(output, INDEX)) as index:
             rows = index.metadata.num_rows
     except (ValueError, TypeError, KeyError, AttributeError, DatasetError):  # damaged: it is written anew
         return None
-    there = all(urls.size(urls.join(output, shard.name)) == shard.size for shard in packed.shards)
+    every = chain(packed.shards, *packed.sidecars.values())
+    there = all(urls.size(urls.join(output, shard.name)) == shard.size for shard in every)
     return packed if there and rows == packed.samples else None
 
 
 def make_sample(
-    store: ClipStore, key: str, *, split: str, wanted: Sequence[str], stages: Sequence[str], as_written: AsWritten
+    store: ClipStore,
+    key: str,
+    *,
+    split: str,
+    wanted: Sequence[str],
+    stages: Sequence[str],
+    as_written: AsWritten,
+    sidecars: Sequence[str] = (),
 ) -> Sample:
-    """The sample of one stored clip: its `wanted` members as they are stored, and `meta.json`."""
+    """The sample of one stored clip: its `wanted` members as stored, `meta.json`, and what goes to `sidecars`."""
     try:
         stored = store.members(key)
     except DatasetError as error:
@@ -157,7 +157,8 @@ def make_sample(
         if "annotation.json" in members
         else None
     )
-    return Sample(key, members, _index_row(clip, members, annotation=annotation, split=split))
+    apart = {name: stored[ARTIFACTS[name].member] for name in sidecars if ARTIFACTS[name].member in stored}
+    return Sample(key, members, apart, _index_row(clip, members, annotation=annotation, split=split))
 
 
 def sample_meta(clip: Clip, *, stages: Sequence[str], as_written: AsWritten) -> Meta:
@@ -204,52 +205,3 @@ def _index_row(clip: Clip, members: dict[str, bytes], *, annotation: Annotation 
         ],
         "metrics": dict(clip.metrics),
     }
-
-
-class _HashingStream(io.RawIOBase):
-    """Passes writes on, hashing and counting them."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.hash = hashlib.sha256()
-        self.size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._stream.write(data)
-        self.hash.update(data)
-        self.size += len(data)
-        return len(data)
-
-
-def _write_shards(
-    samples: Iterator[Sample], *, output: str, split: str, config: ShardsConfig
-) -> Iterator[tuple[Shard, list[dict[str, Any]]]]:
-    waiting = next(samples, None)
-    number = 0
-    while waiting is not None:
-        name = f"shards/{split}-{number:06d}.tar"
-        rows: list[dict[str, Any]] = []
-        with urls.open_whole(urls.join(output, name)) as stream:
-            hashing = _HashingStream(stream)
-            with (
-                io.BufferedWriter(hashing, buffer_size=1 << 20) as buffered,  # tarfile writes 10 kB at a time
-                # No owner, no clock: equal samples give equal bytes.
-                webdataset.TarWriter(buffered, encoder=False, mtime=0, user="", group="") as writer,
-            ):
-                while waiting is not None and _has_room(len(rows), writer.tarstream.offset, waiting, config):
-                    rows.append({**waiting.row, "shard": name, "offset": writer.tarstream.offset})
-                    writer.write({"__key__": waiting.key, **waiting.members})
-                    waiting = next(samples, None)
-        yield (
-            Shard(name=name, split=split, size=hashing.size, sha256=hashing.hash.hexdigest(), samples=len(rows)),
-            rows,
-        )
-        number += 1
-
-
-def _has_room(samples: int, size: int, sample: Sample, config: ShardsConfig) -> bool:
-    added = sum(len(data) for data in sample.members.values())
-    return samples == 0 or (samples < config.max_samples and size + added <= config.max_mb * 1024**2)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field, ValidationError
 
 from pipelines import urls
-from pipelines.validate_shard import Problem, ShardReport, check_shard
+from pipelines.validate_shard import Problem, ShardReport, check_shard, rows_beside, sidecar_members
 from schemas.artifacts import ARTIFACTS
 from schemas.errors import DatasetError
-from schemas.tables import META_MEMBER, SCHEMA_VERSION, SHARD_NAME, index_schema
+from schemas.tables import META_MEMBER, SCHEMA_VERSION, SHARD_NAME, SIDECAR_SHARD_NAME, beside, index_schema
 
 DATASET, INDEX = "dataset.json", "index.parquet"
 REQUIRED = {META_MEMBER, *(kind.member for kind in ARTIFACTS.values() if kind.shared and kind.required)}
@@ -50,6 +51,10 @@ class _Shard(BaseModel):
     samples: int
 
 
+class _SidecarShard(_Shard):
+    name: str = Field(pattern=f"^{SIDECAR_SHARD_NAME}$")
+
+
 class _Split(BaseModel):
     samples: int
 
@@ -61,6 +66,7 @@ class _Dataset(BaseModel):
     splits: dict[str, _Split]
     members: list[str]
     shards: list[_Shard]
+    sidecars: dict[Literal["latents"], list[_SidecarShard]] = {}
 
 
 def validate(out: str, *, workers: int | None = None) -> Report:
@@ -69,7 +75,7 @@ def validate(out: str, *, workers: int | None = None) -> Report:
     Every shard named is there, with its size and sha256; every sample of the index is in its shard at its offset, and
     no other is; every member is there, has its size and sha256, decodes by its codec and fits its clip; every video
     decodes to the frames, size and constant rate that its record says; index, annotation and record agree; no sample
-    is there twice, and no group, recording or sample is in both splits.
+    is there twice, and no group, recording or sample is in both splits. The same of sidecars.
 
     Args:
         out: what `vvt build` wrote.
@@ -80,36 +86,44 @@ def validate(out: str, *, workers: int | None = None) -> Report:
 
     """
     dataset = _read_dataset(out)
-    rows = _read_index(out)
+    rows = _read_index(out, sidecars=dataset.sidecars)
     by_shard: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_shard[row["shard"]].append(row)
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        reports = list(
-            pool.map(
-                lambda shard: check_shard(
-                    urls.join(out, shard.name),
-                    by_shard[shard.name],
-                    name=shard.name,
-                    size=shard.size,
-                    sha256=shard.sha256,
-                    required=frozenset(REQUIRED & {*dataset.members}),
-                ),
-                dataset.shards,
-            )
+
+    def check(shard: _Shard, rows: Sequence[Row], required: Collection[str]) -> ShardReport:
+        return check_shard(
+            urls.join(out, shard.name),
+            rows,
+            name=shard.name,
+            size=shard.size,
+            sha256=shard.sha256,
+            required=frozenset(required),
         )
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        main = [
+            pool.submit(check, shard, by_shard[shard.name], REQUIRED & {*dataset.members}) for shard in dataset.shards
+        ]
+        others = [
+            pool.submit(check, shard, rows_beside(by_shard[of.name], name), sidecar_members(name))
+            for name, shards in dataset.sidecars.items()
+            for of, shard in zip(dataset.shards, shards, strict=False)
+        ]
+        reports, reports_beside = [each.result() for each in main], [each.result() for each in others]
     problems = [
         *_check_description(dataset),
         *_check_files(out, dataset),
         *_check_counts(dataset, rows),
+        *_check_sidecars(dataset),
         *_check_keys(rows),
         *_check_groups(rows, reports),
-        *(problem for report in reports for problem in report.problems),
+        *(problem for report in (*reports, *reports_beside) for problem in report.problems),
     ]
     return Report(
         shards=len(dataset.shards),
         samples=sum(report.samples for report in reports),
-        members=sum(report.members for report in reports),
+        members=sum(report.members for report in (*reports, *reports_beside)),
         frames=sum(report.frames for report in reports),
         problems=tuple(problems),
     )
@@ -132,7 +146,7 @@ def _read_dataset(out: str) -> _Dataset:
     )
 
 
-def _read_index(out: str) -> list[Row]:
+def _read_index(out: str, *, sidecars: Iterable[str]) -> list[Row]:
     url = urls.join(out, INDEX)
     try:
         with urls.open_read(url) as stream:
@@ -141,7 +155,8 @@ def _read_index(out: str) -> list[Row]:
         raise DatasetError("there is no index", where=url, remedy="Build the dataset anew.") from None
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"the index is damaged: {error}", where=url, remedy="Build the dataset anew.") from error
-    wanted = index_schema(()).remove(len(index_schema(())) - 1)  # `metrics` depends on the stages
+    schema = index_schema((), sidecars=sidecars)
+    wanted = schema.remove(len(schema) - 1)  # `metrics` depends on the stages
     have = {field.name: field.type for field in table.schema}
     faults = [f"{field.name} ({field.type})" for field in wanted if have.get(field.name) != field.type]
     if "metrics" not in have or not pa.types.is_struct(have["metrics"]):
@@ -166,9 +181,20 @@ def _check_description(dataset: _Dataset) -> Iterator[Problem]:
 
 def _check_files(out: str, dataset: _Dataset) -> Iterator[Problem]:
     """Shards that nobody names: a reader that takes all of `shards/*.tar` would read them."""
-    names = {f"shards/{name}" for name in urls.files_in(urls.join(out, "shards")) if name.endswith(".tar")}
-    for name in sorted(names - {shard.name for shard in dataset.shards}):
-        yield Problem(name, f"is there, but {DATASET} does not name it")
+    known = {shard.name for shard in chain(dataset.shards, *dataset.sidecars.values())}
+    for folder in ("shards", *(name for name, kind in ARTIFACTS.items() if kind.sidecar)):
+        names = {f"{folder}/{name}" for name in urls.files_in(urls.join(out, folder)) if name.endswith(".tar")}
+        for name in sorted(names - known):
+            yield Problem(name, f"is there, but {DATASET} does not name it")
+
+
+def _check_sidecars(dataset: _Dataset) -> Iterator[Problem]:
+    """Each has a shard beside every shard, with the same samples."""
+    for name, shards in dataset.sidecars.items():
+        wanted = [(beside(shard.name, name), shard.samples) for shard in dataset.shards]
+        if wanted != (found := [(shard.name, shard.samples) for shard in shards]):
+            odd = sorted({*wanted} ^ {*found})
+            yield Problem(DATASET, f"sidecar {name} has not the samples of the shards: {', '.join(map(str, odd))}")
 
 
 def _check_counts(dataset: _Dataset, rows: list[Row]) -> Iterator[Problem]:

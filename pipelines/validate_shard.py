@@ -18,11 +18,11 @@ from media.inputs import Input
 from media.normalised import check_normalised
 from pipelines import urls
 from schemas.annotation import Annotation
-from schemas.artifacts import ARTIFACTS, check
+from schemas.artifacts import ARTIFACTS, artifact, check
 from schemas.clip import Clip
 from schemas.errors import ArtifactError, MediaError
 from schemas.record import Artifacts
-from schemas.tables import META_MEMBER, SCHEMA_VERSION, Meta
+from schemas.tables import META_MEMBER, SCHEMA_VERSION, SIDECAR_COPIES, Meta
 
 _CHUNK = 1 << 22
 
@@ -87,6 +87,28 @@ def check_shard(
     elif hashing.hash.hexdigest() != sha256:
         report.problems.append(Problem(name, f"has sha256 {hashing.hash.hexdigest()[:12]}…, not {sha256[:12]}…"))
     return report
+
+
+def rows_beside(rows: Sequence[dict[str, Any]], sidecar: str) -> list[dict[str, Any]]:
+    """`rows` of the index as they would be if the sidecar were the shard: offset and members are those there."""
+    member = artifact(sidecar).member
+    return [
+        {
+            **row,
+            "offset": row[sidecar]["offset"],
+            "members": [
+                *(each for each in row["members"] if each["name"] in SIDECAR_COPIES),
+                {"name": member, "size": row[sidecar]["size"], "sha256": row[sidecar]["sha256"]},
+            ],
+        }
+        for row in rows
+        if row[sidecar] is not None
+    ]
+
+
+def sidecar_members(sidecar: str) -> frozenset[str]:
+    """Members that every sample of the sidecar has."""
+    return frozenset((*SIDECAR_COPIES, artifact(sidecar).member))
 
 
 class _HashingReader:
@@ -203,7 +225,7 @@ def _check_sample(
 
 def _check_members(meta: Meta, members: dict[str, bytes], row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Decode all that is there, and compare it with the record and with the index."""
-    kinds = {kind.member: name for name, kind in ARTIFACTS.items() if kind.shared}
+    kinds = {kind.member: name for name, kind in ARTIFACTS.items() if kind.shared or kind.sidecar}
     for member in sorted(members.keys() - kinds.keys() - {META_MEMBER}):
         yield member, f"is no member of the schema; allowed: {', '.join([*kinds, META_MEMBER])}"
     artifacts = Artifacts({name: members[member] for member, name in kinds.items() if member in members})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from schemas.annotation import Annotation
 from schemas.clip import Clip
 from schemas.conditions import Contact, HandMesh, Hands, PersonTrack, Pose, check_array
 from schemas.errors import ArtifactError
+from schemas.latents import Latents, caption_texts
 
 Decoded = Any
 NPZ_MAX_BYTES = 4 << 30
@@ -31,11 +33,12 @@ class Artifact:
 
     Attributes:
         member: file name in a sample after the key, e.g. "pose.npz".
-        shared: whether shards hold it; the others stay in the clip store.
+        shared: whether shards hold it; the others stay in the clip store, but for sidecars.
         required: whether every sample of a shard has it.
         encode, decode: to and from the member's bytes.
         check: raises `ArtifactError` if a value does not fit its clip.
         about: what it is, for the docs.
+        sidecar: whether shards of its own hold it, beside the others: `schemas.tables.beside`.
 
     """
 
@@ -46,12 +49,25 @@ class Artifact:
     decode: Callable[[bytes], Any]
     check: Callable[[Any, Clip], None]
     about: str
+    sidecar: bool = False
 
 
 def encode_npz(**arrays: np.ndarray) -> bytes:
     """Compressed npz. numpy stamps members with 1980-01-01, so equal arrays give equal bytes."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def encode_npz_of_floats(**arrays: np.ndarray) -> bytes:
+    """The same with floats as they are: compressing latents takes seconds and saves next to nothing."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")  # of 1980-01-01
+            member.compress_type = zipfile.ZIP_STORED if array.dtype.kind == "f" else zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
     return buffer.getvalue()
 
 
@@ -126,11 +142,13 @@ def decode_windows(data: bytes) -> np.ndarray:
     return maps
 
 
-def _npz_of(kind: type) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+def _npz_of(
+    kind: type, *, write: Callable[..., bytes] = encode_npz
+) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
     fields = list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
 
     def encode(value: Any) -> bytes:
-        return encode_npz(**{name: np.asarray(getattr(value, name)) for name in fields})
+        return write(**{name: np.asarray(getattr(value, name)) for name in fields})
 
     def decode(data: bytes) -> Any:
         arrays = decode_npz(data)
@@ -192,6 +210,19 @@ def _check_uv(value: Any, clip: Clip) -> None:
 
 def _check_annotation(value: Any, clip: Clip) -> None:
     _one_per_frame("labels", Annotation)(value, clip)
+
+
+def _check_latents(value: Any, clip: Clip) -> None:
+    if not isinstance(value, Latents):
+        raise ArtifactError(f"expected Latents, got {type(value).__name__}", where=clip.key)
+    if value.frames.max() >= clip.span.frames:
+        raise ArtifactError(f"Latents show frame {value.frames.max()} of {clip.span.frames}", where=clip.key)
+    annotation = clip.artifacts.get("annotation")
+    if annotation is not None and len(value.lengths) != len(caption_texts(annotation)):
+        raise ArtifactError(
+            f"Latents have {len(value.lengths)} captions, the annotation {len(caption_texts(annotation))}",
+            where=clip.key,
+        )
 
 
 def _identity(value: bytes) -> bytes:
@@ -258,6 +289,11 @@ ARTIFACTS: dict[str, Artifact] = {
         "annotation.json", True, True,
         lambda value: value.model_dump_json().encode(), Annotation.model_validate_json, _check_annotation,
         "`Annotation`: global caption, action captions, per-frame probabilities and labels",
+    ),
+    "latents": Artifact(
+        "latents.npz", False, False, *_npz_of(Latents, write=encode_npz_of_floats), _check_latents,
+        "`Latents`: windows as latents of Wan's VAE, and captions as embedded by its text encoder",
+        sidecar=True,
     ),
 }  # fmt: skip
 

@@ -21,6 +21,16 @@ META_MEMBER = "meta.json"
 SHARD_NAME = r"shards/[A-Za-z0-9][A-Za-z0-9._-]*\.tar"
 """Names of shards, as dataset.json and index.parquet give them: never outside the dataset's folder."""
 
+SIDECAR_SHARD_NAME = SHARD_NAME.replace("shards", "[a-z_]+", 1)
+"""The same of sidecars."""
+SIDECAR_COPIES = (META_MEMBER, "annotation.json")
+"""Members that a sample of a sidecar has of the one beside it, so that it can be read alone."""
+
+
+def beside(shard: str, sidecar: str) -> str:
+    """Name of the sidecar's shard that holds the same samples as `shard`: shards/X.tar → latents/X.tar."""
+    return f"{sidecar}/{shard.partition('/')[2]}"
+
 
 class Meta(BaseModel):
     """`KEY.meta.json`: where a sample comes from and how it was made. No clock and no machine in it."""
@@ -37,8 +47,11 @@ class Meta(BaseModel):
     metrics: dict[str, float]
 
 
-def index_schema(metrics: Iterable[str]) -> pa.Schema:
-    """`index.parquet`: a row a sample. `offset` is the byte in `shard` where the sample's first tar header begins."""
+def index_schema(metrics: Iterable[str], *, sidecars: Iterable[str] = ()) -> pa.Schema:
+    """`index.parquet`: a row a sample. `offset` is the byte in `shard` where the sample's first tar header begins.
+
+    Each of `sidecars` has a column: the same of the shard `beside`, and size and sha256 of the artifact that is there.
+    """
     import pyarrow as pa
 
     action = pa.struct(
@@ -50,6 +63,7 @@ def index_schema(metrics: Iterable[str]) -> pa.Schema:
         ]
     )
     member = pa.struct([("name", pa.string()), ("size", pa.int64()), ("sha256", pa.string())])
+    sidecar = pa.struct([("offset", pa.int64()), ("size", pa.int64()), ("sha256", pa.string())])
     return pa.schema(
         [
             ("key", pa.string()),
@@ -70,6 +84,7 @@ def index_schema(metrics: Iterable[str]) -> pa.Schema:
             ("global_caption", pa.string()),
             ("actions", pa.list_(action)),
             ("members", pa.list_(member)),
+            *((name, sidecar) for name in sorted(sidecars)),
             ("metrics", _metrics_type(metrics)),
         ]
     )
