@@ -42,7 +42,7 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
         cpu=not has_gpu,
         mixed_precision=settings.precision,
         gradient_accumulation_steps=settings.accumulate,
-        log_with=list(settings.logging.trackers),
+        log_with=list(settings.logging.trackers) or None,
         project_dir=settings.out,
         fsdp_plugin=plugin,
     )

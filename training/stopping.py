@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks a run to save and end, the second ends it at once."""
+"""SIGINT and SIGTERM ask a run to save and end; a second SIGINT ends it at once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,20 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Take the signals while the block lasts. In the main thread only."""
+    """Take the signals while the block lasts. In the main thread only.
+
+    SIGTERM may come more than once: torchrun hands on to its processes what the whole group has got already.
+
+    Raises:
+        KeyboardInterrupt: inside the block, at the second SIGINT.
+
+    """
     request = StopRequest()
 
     def ask(signum: int, _: FrameType | None) -> None:
+        if signum == request.signum == signal.SIGINT:
+            raise KeyboardInterrupt
         request.signum = signum
-        signal.signal(signum, before[signal.Signals(signum)])
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

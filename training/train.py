@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -22,11 +23,15 @@ def train(
     Exit status: 0 at the end, 2 if config, dataset or weights are not right, 143 after SIGTERM and 130 after SIGINT,
     which save a checkpoint first.
     """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar for each part of the model, from each process
     from training.settings_file import read_settings
     from training.train_settings import TrainSettings
     from training.trainer import Trainer
 
-    if signum := Trainer(read_settings(TrainSettings, config, overrides or ())).run():
+    trainer = Trainer(read_settings(TrainSettings, config, overrides or ()))
+    signum = trainer.run()
+    trainer.accelerator.end_training()
+    if signum:
         raise typer.Exit(128 + signum)
 
 

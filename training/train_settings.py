@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -123,7 +123,7 @@ class TrainSettings(_Section):
     logging: LoggingSettings = Field(default_factory=LoggingSettings, description="What is told.")
 
     @model_validator(mode="after")
-    def _attention_is_measured(self) -> TrainSettings:
+    def _attention_is_measured(self) -> Self:
         if self.loss.garment_attention and self.model.garment_attention is None:
             raise ValueError("loss.garment_attention needs model.garment_attention, which says what is measured")
         if self.model.garment_attention is not None and not self.loss.garment_attention:

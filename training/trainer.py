@@ -107,7 +107,6 @@ class Trainer:
                     self._save()
         if stop:
             self.log.say(f"stopped after step {self.step}; the same command goes on from there")
-        self.accelerator.end_training()
         return stop
 
     def _step(self, batches: Iterator[Batch], signum: int) -> tuple[dict[str, float], int]:
