@@ -14,6 +14,7 @@ from rich.table import Table
 
 from pipelines import models
 from pipelines.export import export
+from pipelines.generate_clip import generate
 from pipelines.interruption import Interrupted
 from schemas.errors import VvtError
 from training.train import train
@@ -208,6 +209,7 @@ def probe(videos: Annotated[list[str], typer.Argument(help="Paths or URLs of rec
 
 
 app.command()(train)
+app.command()(generate)
 app.command()(export)
 
 
