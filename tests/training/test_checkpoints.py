@@ -43,9 +43,13 @@ def test_an_interrupted_one_is_none(tmp_path):
     run = Checkpoints(tmp_path, keep=2)
     first = write(run, 5)
 
-    with pytest.raises(OSError, match="full"), run.writing(checkpoint(10)) as folder:
-        (folder / "half").write_bytes(b"12")
-        raise OSError("the disk is full")
+    def break_off() -> None:
+        with run.writing(checkpoint(10)) as folder:
+            (folder / "half").write_bytes(b"12")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        break_off()
 
     assert run.newest() == first
     write(run, 15)
@@ -153,9 +157,13 @@ def test_parameters_come_back_from_the_average_even_after_an_error():
     ema = Ema({"value": value}, decay=0.9)
     value.data.fill_(7.0)
 
-    with pytest.raises(RuntimeError, match="broken"), ema.swapped():
-        assert value.item() == 1.0
-        raise RuntimeError("broken")
+    def break_off() -> None:
+        with ema.swapped():
+            assert value.item() == 1.0
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        break_off()
 
     assert value.item() == 7.0
     assert ema.average["value"].item() == 1.0

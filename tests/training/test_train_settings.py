@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from omegaconf import OmegaConf
+from pydantic import BaseModel
 
 from schemas.errors import ConfigError
 from training.optimisation import learning_rate
@@ -82,3 +87,21 @@ def test_learning_rate_by_hand():
 
     assert rates == pytest.approx([0.25, 0.5, 1.0, 1.0, 0.5, 0.03806], abs=1e-5)  # (1 + cos(7π/8)) / 2 at the end
     assert learning_rate(OptimiserSettings(lr=0.3), step=7, steps=8) == 0.3
+
+
+def fields(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted name and default of every setting, nested ones too."""
+    for name, field in kind.model_fields.items():
+        inner = [each for each in (field.annotation, *get_args(field.annotation)) if hasattr(each, "model_fields")]
+        if inner:
+            yield from fields(inner[0], f"{prefix}{name}.")
+        else:
+            yield prefix + name, "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+
+
+def test_the_page_has_every_setting_with_its_default():
+    page = (CONFIGS[0].parents[1] / "docs" / "training.md").read_text()
+
+    listed = re.findall(r"^\| `([\w.]+)` \| (.+?) \|", page, re.MULTILINE)
+
+    assert sorted(listed) == sorted(fields(TrainSettings))
