@@ -27,6 +27,7 @@ from training.frechet import Moments, frechet_distance
 from training.quality_report import Distance, Part, PartScores, QualityReport, SampleScores
 from training.quality_settings import QualitySettings
 from training.shards import read_index
+from weights.torchvision_operators import declare_missing_operators
 
 PARTS: tuple[Part, Part] = ("all", "interactive")
 _RADIUS = 5
@@ -90,6 +91,7 @@ def ssim(real: Tensor, generated: Tensor) -> Tensor:
         MissingExtraError: torchmetrics is not installed.
 
     """
+    declare_missing_operators()  # torchmetrics imports torchvision where there is one
     try:
         from torchmetrics.functional.image import structural_similarity_index_measure
     except ImportError as error:

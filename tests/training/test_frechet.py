@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.frechet import FeatureError, Moments, frechet_distance
+from weights.torchvision_operators import declare_missing_operators
 
 CHANCE = np.random.default_rng(0)
 
@@ -60,6 +61,7 @@ def test_it_is_the_closed_form_of_gaussians_that_share_their_axes() -> None:
 
 @pytest.mark.parametrize("width", [1, 8, 20])
 def test_it_is_what_torchmetrics_computes(width: int) -> None:
+    declare_missing_operators()
     pytest.importorskip("torchmetrics", reason="the extra train is not installed")
     from torchmetrics.image.fid import _compute_fid
 

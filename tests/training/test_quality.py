@@ -6,6 +6,7 @@ import json
 import math
 import tracemalloc
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from training.quality_report import QualityReport, rows
 from training.quality_settings import QualitySettings
 from training.shards import read_index
 
-pytest.importorskip("torchmetrics", reason="the extra train is not installed")
+pytestmark = pytest.mark.skipif(find_spec("torchmetrics") is None, reason="the extra train is not installed")
 
 HEIGHT, WIDTH, FRAMES = 96, 72, 12
 ACTIVE = (4, 8)
