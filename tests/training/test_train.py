@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,13 +14,16 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from media.reader import open_reader
 from schemas.errors import ConfigError, DatasetError, WeightsError
 from tests.training.build import write_dataset
+from training.runlog import RunLog
 from training.settings_file import read_settings
+from training.train import train
 from training.train_settings import TrainSettings
 from training.trainer import Trainer
 
@@ -60,22 +64,26 @@ def runs(tmp_path: Path, checkpoint: Path) -> Runs:
     return found
 
 
-def start(command: Sequence[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def start(command: Sequence[str], **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
-def stop_at(process: subprocess.Popen[str], words: str, signum: int) -> tuple[str, int]:
-    """Send `signum` to the process and its data workers when it says `words`; all it says, and its exit status."""
+def kill_at(process: subprocess.Popen[str], words: str) -> None:
+    """Kill the process and its data workers as it says `words`."""
     said = ""
     assert process.stdout is not None
     for line in process.stdout:
         said += line
         if line.startswith(words):
-            os.killpg(process.pid, signum)
-    return said, process.wait(60)
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL, said
 
 
 def metrics(run: Path, name: str = "loss") -> dict[int, float]:
@@ -95,43 +103,52 @@ def assert_near(left: dict[Any, Any], right: dict[Any, Any], *, within: float) -
     assert max(furthest.values()) <= within, max(furthest.items(), key=lambda each: each[1])
 
 
-def test_killed_and_stopped_it_goes_on_as_if_nothing_had_been(runs):
-    steps = ["steps=26", "checkpoints.every=4", "checkpoints.keep=2"]
+def test_killed_and_stopped_it_goes_on_as_if_nothing_had_been(runs, monkeypatch, capsys):
+    steps = ["steps=22", "checkpoints.every=4", "checkpoints.keep=2"]
     whole = runs.run("whole", *steps)
 
-    said, status = stop_at(start(runs.command("broken", *steps, "data.workers=2")), "step 10/26", signal.SIGKILL)
-    assert status == -signal.SIGKILL, said
+    kill_at(start(runs.command("broken", *steps, "data.workers=2")), "step 10/22")
     broken = runs.root / "broken"
     with (broken / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1')  # a line that was being written
-    said, status = stop_at(start(runs.command("broken", *steps, "data.workers=1")), "step 16/26", signal.SIGTERM)
-    assert status == 128 + signal.SIGTERM, said
-    assert "goes on from step " in said
-    assert "the same command goes on from there" in said
+    with monkeypatch.context() as patched:
+        patched.setattr(RunLog, "say", lambda _, words: words.startswith("step 18") and signal.raise_signal(15))
+        with pytest.raises(typer.Exit) as ended:
+            train(str(TINY), runs.overrides("broken", *steps))
+    assert ended.value.exit_code == 128 + signal.SIGTERM
+    assert max(metrics(broken)) == 19  # it is heard before the next step, which is taken to its end
     runs.run("broken", *steps)
+    assert "goes on from step 19" in capsys.readouterr().out
 
     assert_near(metrics(whole), metrics(broken), within=1e-6)
     for part in ("model/trained", "ema/trained", "optimiser"):
         assert_near(weights(whole, part), weights(broken, part), within=1e-6)
     kept = sorted(path.name for path in (broken / "checkpoints").iterdir())
-    assert kept == ["step-00000024", "step-00000026"]
+    assert kept == ["step-00000020", "step-00000022"]
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
 
 def test_two_processes_do_what_one_does_with_twice_the_batch(runs):
     # Where a gradient is nearly 0, Adam makes a full step of its rounding errors; not with this eps.
-    steps = ["steps=4", "accumulate=2", "checkpoints.every=2", "optimiser.eps=1e-4"]
+    steps = ["steps=3", "accumulate=2", "checkpoints.every=2", "optimiser.eps=1e-4"]
     one = runs.run("one", *steps, "data.batch=2")
 
     config = runs.root / "config.yaml"
     config.write_text((one / "config.yaml").read_text().replace("batch: 2", "batch: 1"))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     ddp, fsdp = runs.root / "ddp", runs.root / "fsdp"
-    sharded_resumed = [f"fsdp,{fsdp},2", f"fsdp,{fsdp},4"]
-    process = start([*launch, "-m", "tests.training.ranks", str(config), f"ddp,{ddp},4", *sharded_resumed])
-    said, status = stop_at(process, "never", signal.SIGTERM)
-    assert status == 0, said
+    sharded_and_resumed = [f"fsdp,{fsdp},2", f"fsdp,{fsdp},3"]
+    command = [sys.executable, "-m", "tests.training.ranks", str(config), f"ddp,{ddp},3", *sharded_and_resumed]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [start(command, RANK=rank, LOCAL_RANK=rank, **group) for rank in "01"]
+    said = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
 
-    assert "by 2 processes" in said
+    assert "by 2 processes" in said[0]
     for two in (ddp, fsdp):
         assert_near(metrics(one), metrics(two), within=1e-5)
         for part in ("model/trained", "ema/trained", "optimiser"):
@@ -150,17 +167,15 @@ def test_one_sample_is_learnt(runs):
     dataset = runs.root / "one"
     write_dataset(dataset, [1], frames=5)
     trainer = runs.trainer(
-        "learnt", f"data.dataset={dataset}", "steps=90", "optimiser.lr=2e-3", "data.caption_dropout=0",
-        "data.pose_dropout=0", "validation.every=90", "validation.samples=1", "validation.videos=0", "ema_decay=null",
+        "learnt", f"data.dataset={dataset}", "steps=60", "optimiser.lr=4e-3", "data.caption_dropout=0",
+        "data.pose_dropout=0", "validation.every=60", "validation.samples=1", "validation.videos=0", "ema_decay=null",
     )  # fmt: skip
     before = float(trainer.validation.loss(trainer.network))
 
     trainer.run()
 
-    after = metrics(runs.root / "learnt", "validation_loss")[90]
-    losses = list(metrics(runs.root / "learnt").values())
-    assert after < before / 2
-    assert sum(losses[-20:]) < sum(losses[:20]) * 0.6
+    after = metrics(runs.root / "learnt", "validation_loss")[60]
+    assert after < before / 2  # at fixed noise: losses of single steps depend on the noise level drawn
 
 
 def test_validation_writes_grids_and_is_the_same_every_time(runs):
