@@ -178,20 +178,17 @@ def test_one_sample_is_learnt(runs):
     assert after < before / 2  # at fixed noise: losses of single steps depend on the noise level drawn
 
 
-def test_validation_writes_grids_and_is_the_same_every_time(runs):
-    more = [
-        "steps=2",
-        "validation.every=1",
-        "validation.samples=2",
-        "validation.videos=1",
-        "validation.sampler.steps=1",
-    ]
-    trainer = runs.trainer("validated", *more, "optimiser.lr=1e-30", "logging.trackers=[tensorboard]")
+def test_validation_is_the_same_every_time_and_of_the_averaged_weights(runs):
+    more = ["validation.every=1", "validation.samples=2", "validation.videos=1", "validation.sampler.steps=1"]
+    trainer = runs.trainer("validated", "steps=2", "optimiser.lr=1e-2", "logging.trackers=[tensorboard]", *more)
+
     trainer.run()
 
     run = runs.root / "validated"
-    losses = metrics(run, "validation_loss")
-    assert losses[1] == losses[2] > 0
+    with trainer.ema.swapped():
+        average = float(trainer.validation.loss(trainer.network))
+    assert metrics(run, "validation_loss")[2] == average
+    assert abs(float(trainer.validation.loss(trainer.network)) - average) > 1e-3
     (grid,) = (run / "samples" / "step-00000002").iterdir()
     reader = open_reader(grid.read_bytes())
     assert (len(reader), reader.height, reader.width) == (5, 32, 5 * 32)
