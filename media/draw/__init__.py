@@ -3,7 +3,7 @@
 from media.draw.hands import MESH_COLOUR, hand_colours, hand_picture, hand_shade
 from media.draw.mesh import Mesh, render_meshes, renderer_name
 from media.draw.overlay import agnostic, densepose_picture, paste, tint
-from media.draw.skeleton import VISIBLE, drawn_part, skeleton
+from media.draw.skeleton import VISIBLE, skeleton
 from media.draw.timeline import timeline
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "Mesh",
     "agnostic",
     "densepose_picture",
-    "drawn_part",
     "hand_colours",
     "hand_picture",
     "hand_shade",

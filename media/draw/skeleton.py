@@ -35,13 +35,20 @@ _WHEEL = (
 )  # fmt: skip
 _FINGER_BONES = tuple((0 if joint % 4 == 1 else joint - 1, joint) for joint in range(1, 21))
 _FINGER_COLOURS = tuple(tuple(255 * c for c in colorsys.hsv_to_rgb(i / 20, 1, 1)) for i in range(20))
-_DIMMED = (np.arange(256) * 0.6).astype(np.uint8)
+_LIMB_COLOURS = tuple(tuple(int(0.6 * c) for c in colour) for colour in _WHEEL[: len(_LIMBS)])
 _REACH = 6
 """Pixels around points that are drawn on; about limbs, whose angles are cut to whole degrees, a hundredth more."""
 _FAR = 30_000  # OpenCV's fixed-point drawing overflows beyond; such points are far outside any frame
 
 
-def skeleton(keypoints: NDArray[np.floating], scores: NDArray[np.floating], *, height: int, width: int) -> UInt8:
+def skeleton(
+    keypoints: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    *,
+    height: int,
+    width: int,
+    out: UInt8 | None = None,
+) -> UInt8:
     """Body, hands and face of one or more people on black; feet are not drawn.
 
     Args:
@@ -49,6 +56,7 @@ def skeleton(keypoints: NDArray[np.floating], scores: NDArray[np.floating], *, h
         scores: (133,) or (people, 133); a body point is drawn above 0.3, a hand or face point from 0.3 on.
         height: of the picture, px.
         width: of the picture, px.
+        out: (height, width, 3) uint8, contiguous: the picture to draw, whatever is in it; None: a new one.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -65,26 +73,21 @@ def skeleton(keypoints: NDArray[np.floating], scores: NDArray[np.floating], *, h
     points = keypoints.reshape(-1, POSE_POINTS, 2).astype(np.float64).clip(-_FAR, _FAR)
     points = points / (width, height) * (width, height)  # as DWPose does, whose truncated px may be one less for it
     seen = scores.reshape(-1, POSE_POINTS).astype(np.float64)
-    canvas = np.zeros((height, width, 3), dtype=np.uint8)
+    if out is None:
+        canvas = np.zeros((height, width, 3), dtype=np.uint8)
+    else:
+        canvas = out
+        canvas[:] = 0
     _draw_bodies(canvas, points, seen)
+    # DWPose loses hand and face points in row or column 0, and so do we.
+    pixels = points.astype(int)
+    shown = (seen >= VISIBLE) & (pixels > 0).all(axis=-1)
     for rows in (_LEFT_HAND, _RIGHT_HAND):  # every left hand first, then every right one
-        for person, shown in zip(points[:, rows], seen[:, rows] >= VISIBLE, strict=True):
-            _draw_hand(canvas, person, shown)
-    for point in points[:, _FACE][seen[:, _FACE] >= VISIBLE]:
-        if _inside(point):
-            cv2.circle(canvas, _pixel(point), 3, (255, 255, 255), -1)
+        for person in np.flatnonzero(shown[:, rows].any(axis=1)):
+            _draw_hand(canvas, pixels[person, rows].tolist(), shown[person, rows].tolist())
+    for point in pixels[:, _FACE][shown[:, _FACE]].tolist():
+        cv2.circle(canvas, point, 3, (255, 255, 255), -1)
     return canvas
-
-
-def drawn_part(points: NDArray[np.floating], *, height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns of a picture outside of which `skeleton` draws nothing of `points` (N, 2), all that are seen."""
-    if not len(points):
-        return slice(0, 0), slice(0, 0)
-    lowest, highest = points.min(axis=0).clip(-_FAR, _FAR), points.max(axis=0).clip(-_FAR, _FAR)
-    reach = _REACH + float((highest - lowest).max()) / 100
-    first, last = lowest - reach, highest + reach + 1
-    (left, right), (top, bottom) = np.clip(np.transpose([first, last]), 0, [[width], [height]]).astype(int).tolist()
-    return slice(top, bottom), slice(left, right)
 
 
 def _draw_bodies(canvas: UInt8, points: NDArray[np.float64], scores: NDArray[np.floating]) -> None:
@@ -92,41 +95,32 @@ def _draw_bodies(canvas: UInt8, points: NDArray[np.float64], scores: NDArray[np.
     neck = points[:, 5:7].mean(axis=1, keepdims=True)
     neck_seen = (scores[:, 5:7] > VISIBLE).all(axis=1, keepdims=True)
     body = np.concatenate([points[:, :17], neck], axis=1)[:, _BODY]
-    seen = np.concatenate([scores[:, :17] > VISIBLE, neck_seen], axis=1)[:, _BODY]
-    for (start, end), colour in zip(_LIMBS, _WHEEL, strict=False):
-        for person in np.flatnonzero(seen[:, start] & seen[:, end]):
-            _draw_limb(canvas, body[person, start], body[person, end], colour)
-    rows, columns = drawn_part(body[seen], height=canvas.shape[0], width=canvas.shape[1])
-    if canvas[rows, columns].size:
-        canvas[rows, columns] = cv2.LUT(canvas[rows, columns], _DIMMED)
+    seen = np.concatenate([scores[:, :17] > VISIBLE, neck_seen], axis=1)[:, _BODY].T.tolist()
+    joints, people = body.tolist(), range(len(points))
+    for (start, end), colour in zip(_LIMBS, _LIMB_COLOURS, strict=True):
+        for person in people:
+            if seen[start][person] and seen[end][person]:
+                _draw_limb(canvas, joints[person][start], joints[person][end], colour)
+    pixels = body.astype(int).tolist()
     for joint, colour in enumerate(_WHEEL):
-        for person in np.flatnonzero(seen[:, joint]):
-            cv2.circle(canvas, _pixel(body[person, joint]), 4, colour, -1)
+        for person in people:
+            if seen[joint][person]:
+                cv2.circle(canvas, pixels[person][joint], 4, colour, -1)
 
 
-def _draw_limb(
-    canvas: UInt8, start: NDArray[np.float64], end: NDArray[np.float64], colour: tuple[int, int, int]
-) -> None:
-    middle = (start + end) / 2
-    along = start - end
+def _draw_limb(canvas: UInt8, start: list[float], end: list[float], colour: tuple[int, ...]) -> None:
+    middle = (int((start[0] + end[0]) / 2), int((start[1] + end[1]) / 2))
+    along = (start[0] - end[0], start[1] - end[1])
     length, angle = math.hypot(*along), math.degrees(math.atan2(along[1], along[0]))
-    outline = cv2.ellipse2Poly(_pixel(middle), (int(length / 2), 4), int(angle), 0, 360, 1)
-    cv2.fillConvexPoly(canvas, np.array(outline), colour)
+    outline = cv2.ellipse2Poly(middle, (int(length / 2), 4), int(angle), 0, 360, 1)
+    cv2.fillConvexPoly(canvas, outline, colour)  # type: ignore[arg-type]
 
 
-def _draw_hand(canvas: UInt8, points: NDArray[np.float64], seen: NDArray[np.bool_]) -> None:
-    drawn = [bool(visible) and _inside(point) for point, visible in zip(points, seen, strict=True)]
+def _draw_hand(canvas: UInt8, points: list[list[int]], shown: list[bool]) -> None:
+    """21 points in px, and which of them are drawn."""
     for (start, end), colour in zip(_FINGER_BONES, _FINGER_COLOURS, strict=True):
-        if drawn[start] and drawn[end]:
-            cv2.line(canvas, _pixel(points[start]), _pixel(points[end]), colour, thickness=2)
-    for joint in np.flatnonzero(drawn):
-        cv2.circle(canvas, _pixel(points[joint]), 4, (0, 0, 255), -1)
-
-
-def _pixel(point: NDArray[np.float64]) -> tuple[int, int]:
-    return int(point[0]), int(point[1])
-
-
-def _inside(point: NDArray[np.float64]) -> bool:
-    """DWPose loses hand and face points in row or column 0, and so do we."""
-    return int(point[0]) > 0 and int(point[1]) > 0
+        if shown[start] and shown[end]:
+            cv2.line(canvas, points[start], points[end], colour, thickness=2)
+    for point, visible in zip(points, shown, strict=True):
+        if visible:
+            cv2.circle(canvas, point, 4, (0, 0, 255), -1)
