@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 from schemas.errors import ConfigError, MissingExtraError
@@ -24,13 +25,13 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
     """One for this process, in the group that `accelerate launch` or `torchrun` set up.
 
     Raises:
-        ConfigError: FSDP without GPUs (accelerate would silently train with DDP).
+        ConfigError: FSDP without GPUs (accelerate would silently train with DDP), in one process, or unasked for.
         MissingExtraError: accelerate is not installed.
 
     """
     declare_missing_operators()
     try:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedType
     except ImportError as error:
         raise MissingExtraError("accelerate", "train", purpose="Training") from error
     has_gpu = torch.cuda.is_available()
@@ -38,7 +39,7 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
         raise ConfigError("there is no GPU here", where="parallel.strategy", allowed="ddp on CPUs")
     sharded = settings.parallel.strategy == "fsdp"
     plugin = fsdp_plugin(settings.parallel, bf16=settings.precision == "bf16") if sharded else None
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=not has_gpu,
         mixed_precision=settings.precision,
         gradient_accumulation_steps=settings.accumulate,
@@ -46,6 +47,13 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
         project_dir=settings.out,
         fsdp_plugin=plugin,
     )
+    if (accelerator.distributed_type == DistributedType.FSDP) != sharded:
+        raise ConfigError(
+            f"it is {settings.parallel.strategy}, and accelerate has set up {accelerator.distributed_type.value}",
+            where="parallel.strategy",
+            remedy="FSDP takes several processes, and is chosen here, not in accelerate's own config",
+        )
+    return accelerator
 
 
 def prepare(accelerator: Accelerator, network: nn.Module, optimiser: Optimizer) -> tuple[nn.Module, Any]:
@@ -55,6 +63,13 @@ def prepare(accelerator: Accelerator, network: nn.Module, optimiser: Optimizer) 
         # For DDP accelerate does the same. FSDP alone would also compute norms and sums in bfloat16.
         network.forward = torch.autocast(accelerator.device.type, torch.bfloat16)(network.forward)
     return model, prepared
+
+
+def reshard(network: nn.Module) -> None:
+    """Drop what FSDP has gathered: it keeps weights of the root up to a backward pass, even if their shards change."""
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def fsdp_plugin(settings: ParallelSettings, *, bf16: bool) -> Any:

@@ -20,7 +20,7 @@ from training.losses import Losses
 from training.model.backbone import base_folder
 from training.model.itryon import ITryOn
 from training.optimisation import learning_rate, make_optimiser
-from training.parallel import make_accelerator, prepare
+from training.parallel import make_accelerator, prepare, reshard
 from training.random_state import random_state, restore_random_state
 from training.runlog import RunLog
 from training.sample import Batch
@@ -160,6 +160,7 @@ class Trainer:
         for grid in validation.videos(self.network):
             write_whole(folder / f"{grid.key}.mp4", encode_video(grid.frames, fps=grid.fps))
             self.log.picture(self.step, grid.key, grid.frames[len(grid.frames) // 2])
+        reshard(self.network)
 
     # ---- checkpoints
 

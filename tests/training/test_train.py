@@ -136,7 +136,8 @@ def free_port() -> int:
 def test_two_processes_do_what_one_does_with_twice_the_batch(runs):
     # Where a gradient is nearly 0, Adam makes a full step of its rounding errors; not with this eps.
     steps = ["steps=3", "accumulate=2", "checkpoints.every=2", "optimiser.eps=1e-4"]
-    one = runs.run("one", *steps, "data.batch=2")
+    validation = ["validation.every=1", "validation.samples=2", "validation.videos=0", "validation.sigmas=[0.5]"]
+    one = runs.run("one", *steps, *validation, "data.batch=2")
 
     config = runs.root / "config.yaml"
     config.write_text((one / "config.yaml").read_text().replace("batch: 2", "batch: 1"))
@@ -151,6 +152,7 @@ def test_two_processes_do_what_one_does_with_twice_the_batch(runs):
     assert "by 2 processes" in said[0]
     for two in (ddp, fsdp):
         assert_near(metrics(one), metrics(two), within=1e-5)
+        assert_near(metrics(one, "validation_loss"), metrics(two, "validation_loss"), within=1e-5)
         for part in ("model/trained", "ema/trained", "optimiser"):
             assert_near(weights(one, part), weights(two, part), within=1e-5)
 
