@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from schemas.annotation import ActionCaption, Annotation
-from schemas.conditions import POSE_POINTS
+from schemas.conditions import POSE_POINTS, Bool
 from schemas.errors import DatasetError
 from training.clip_window import ClipWindow
 from training.data_settings import DataSettings
@@ -26,6 +26,7 @@ from training.sample import Batch, Sample, collate
 from training.shard_cache import ShardCache
 from training.shards import Entry, read_bytes, read_members
 from training.stored import StoredSample
+from training.stored_latents import read_window
 from training.survey import Survey, speed_of, survey
 from training.windows import interactive_shares, offsets
 
@@ -100,31 +101,47 @@ class TrainingClips(Dataset[Sample]):
         # All of them at once, so that one setting does not change what the others do.
         start, unpaired, garment, captions, actions = random.random(5)
         stored, key = self._stored(draw.row)
-        annotation: Annotation = stored.artifact("annotation")
-        window = self._window(stored, annotation, draw, start)
-        source = None
-        if unpaired < settings.unpaired_share:
-            source = self.survey.swaps.other(draw.row, garment)
-        worn_by, garment_key = (stored, key) if source is None else self._stored(source)
-        target = (draw.bucket.height, draw.bucket.width)
-        absent = random.random((draw.bucket.frames, POSE_POINTS)) < settings.pose_dropout
-        sample = decode_window(
-            window,
-            key=key,
-            fit=Fit.around(window.person_box(), target, window.source),
-            garment=decode_garment(worn_by, target),
-            pictures=settings.pictures,
-            absent=absent,
-            new=new,
-        )
+        if settings.latents:
+            sample = read_window(stored, settings, key=key, bucket=draw.bucket, quantile=start)
+        else:
+            source = self.survey.swaps.other(draw.row, garment) if unpaired < settings.unpaired_share else None
+            absent = random.random((draw.bucket.frames, POSE_POINTS)) < settings.pose_dropout
+            sample = self._drawn(draw, stored, key, quantile=start, source=source, absent=absent, new=new)
         if captions < settings.caption_dropout:
             sample["global_caption"] = ""
         if captions < settings.caption_dropout or actions < settings.action_dropout:
             sample["actions"] = [_silent(action) for action in sample["actions"]]
         sample["fps"] = settings.fps or sample["fps"]
+        sample["repeated"], sample["seed"] = draw.repeated, draw.seed
+        return sample
+
+    def _drawn(
+        self,
+        draw: Draw,
+        stored: StoredSample,
+        key: str,
+        *,
+        quantile: float,
+        source: int | None,
+        absent: Bool,
+        new: NewTensor,
+    ) -> Sample:
+        """Pictures of the window at `quantile`, with the garment of row `source` (None: its own)."""
+        annotation: Annotation = stored.artifact("annotation")
+        window = self._window(stored, annotation, draw, quantile)
+        worn_by, garment_key = (stored, key) if source is None else self._stored(source)
+        target = (draw.bucket.height, draw.bucket.width)
+        sample = decode_window(
+            window,
+            key=key,
+            fit=Fit.around(window.person_box(), target, window.source),
+            garment=decode_garment(worn_by, target),
+            pictures=self.settings.pictures,
+            absent=absent,
+            new=new,
+        )
         sample["window"] = (int(window.indices[0]), int(window.indices[-1]))
         sample["paired"], sample["garment_key"] = source is None, garment_key
-        sample["repeated"], sample["seed"] = draw.repeated, draw.seed
         return sample
 
     def _stored(self, row: int) -> tuple[StoredSample, str]:

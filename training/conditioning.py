@@ -121,7 +121,7 @@ class Conditioner:
 
         """
         pictures = self.condition_latents(batch)
-        return self.of_latents(batch, video=self._encode(batch["video"]), pictures=pictures)
+        return self.of_latents(batch, video=self.video_latents(batch), pictures=pictures)
 
     def of_latents(self, batch: Batch, *, video: Tensor, pictures: ConditionLatents) -> Encoded:
         """The same where the latents are known: of the batch only mask, labels, captions and actions are read.
@@ -152,6 +152,10 @@ class Conditioner:
             garment=self._encode(garment[:, None]),
         )
 
+    def video_latents(self, batch: Batch) -> Tensor:
+        """(B, 16, f, h, w): latents of the target."""
+        return self._encode(batch["video"])
+
     def unconditional(self, conditions: Conditions, *, caption: str = "") -> Conditions:
         """The same with `caption` for the global one and empty action captions: what guidance leads away from.
 
@@ -159,13 +163,13 @@ class Conditioner:
         """
         actions = [[(int(number), "") for number in row.nonzero()] for row in conditions.segments.interactive]
         captions = self.text.captions([caption] * len(actions), actions)
-        return replace(conditions, captions=_on(captions, self.vae.device))
+        return replace(conditions, captions=moved(captions, self.vae.device))
 
     def _conditions(self, batch: Batch, pictures: ConditionLatents) -> Conditions:
         timed, actions = segments(batch["actions"], frames=batch["labels"].shape[1])
         captions = self.text.captions(batch["global_caption"], actions)
         device = self.vae.device
-        return joined(pictures, mask=self._mask(batch), captions=_on(captions, device), timed=_on(timed, device))
+        return joined(pictures, mask=self._mask(batch), captions=moved(captions, device), timed=moved(timed, device))
 
     def _encode(self, pictures: Tensor, *, where: Tensor | None = None) -> Tensor:
         """(B, T, 3, H, W) uint8 → (B, 16, f, h, w); mid-grey outside of `where`, (B, T, 1, H, W) bool."""
@@ -263,7 +267,7 @@ def _check(batch: Batch, *, pictures: Sequence[str]) -> None:
         raise ConfigError(f"videos of {height}×{width} px", allowed=f"sides that are multiples of {TOKEN}")
 
 
-def _on(tensors: _T, device: torch.device) -> _T:
+def moved(tensors: _T, device: torch.device) -> _T:
     """A dataclass of tensors, moved."""
     values: dict[str, Any] = {field.name: getattr(tensors, field.name).to(device) for field in fields(tensors)}  # type: ignore[arg-type]
     return replace(tensors, **values)  # type: ignore[type-var]

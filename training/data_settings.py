@@ -4,38 +4,31 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from media.reader import Backend
-from training.fit import Size
 from training.sample import Picture
-
-_PIXELS = 16
-"""Sides of a bucket are multiples of it: 8 px a latent pixel, two of these a token (Wan2.1)."""
+from training.window_settings import WindowSettings
 
 
-class DataSettings(BaseModel):
+class DataSettings(WindowSettings):
     """Settings of `training.clips.TrainingClips`. Shares are of an epoch, in 0..1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     dataset: str = Field(description="Folder that `vvt build` wrote: path or fsspec URL.")
     split: str = Field("train", description="Split to read.")
-    frames: int = Field(81, ge=1, description="Frames of a window, 4n+1 (iTryOn: 81).")
     min_frames: int = Field(
         1,
         ge=1,
         description="Clips that give fewer frames are left out. Others that are shorter than a window give the longest "
         "4n+1 frames that they have.",
     )
-    fps: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Frames a second, resampled by time; null: as the clip has them."
-    )
-    buckets: tuple[Size, ...] = Field(
-        ((768, 576),),
-        min_length=1,
-        description="Picture sizes (height, width) in px, multiples of 16. A clip goes to the nearest in aspect, of "
-        "equal ones to the first (iTryOn: 576 wide and 768 high, by a note).",
+    latents: bool = Field(
+        False,
+        description="Read latents and embedded captions that `training.latents:WanLatents` stored beside the shards, "
+        "instead of pictures: neither video, VAE nor text encoder is needed. frames, fps and buckets have to be those "
+        "of that stage.",
     )
     pictures: tuple[Picture, ...] = Field(
         ("pose", "hands"),
@@ -84,17 +77,19 @@ class DataSettings(BaseModel):
         description="At a damaged sample stop, or take another one of its bucket, warn and count it.",
     )
 
-    @field_validator("buckets")
-    @classmethod
-    def _whole_tokens(cls, buckets: tuple[Size, ...]) -> tuple[Size, ...]:
-        if wrong := [size for size in buckets if min(size) < _PIXELS or size[0] % _PIXELS or size[1] % _PIXELS]:
-            raise ValueError(f"{wrong[0]} is no picture size; both sides have to be multiples of {_PIXELS} px")
-        return buckets
-
     @model_validator(mode="after")
-    def _whole_latents(self) -> Self:
-        if self.frames % 4 != 1:
-            raise ValueError(f"frames is {self.frames}, not 4n+1: try {self.frames // 4 * 4 + 1}")
+    def _possible(self) -> Self:
         if self.min_frames > self.frames:
             raise ValueError(f"min_frames is {self.min_frames}, more than the {self.frames} of a window")
+        drawn_before = {
+            "interactive_share": self.interactive_share is not None,
+            "unpaired_share": self.unpaired_share > 0,
+            "pose_dropout": self.pose_dropout > 0,
+        }
+        if self.latents and any(drawn_before.values()):
+            raise ValueError(
+                f"with `latents` there is no {', '.join(name for name, asked in drawn_before.items() if asked)}: the "
+                "stage that made them has drawn windows and pose points, and knew each clip's own garment only; leave "
+                "interactive_share null, and set the others to 0"
+            )
         return self

@@ -6,6 +6,7 @@ Shape legend: T frames, H×W pixels of the video, h×w of the garment image, B s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
@@ -19,10 +20,33 @@ Picture = Literal["agnostic", "pose", "hands", "densepose"]
 HandsFrom = Literal["mesh", "joints"]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WindowLatents:
+    """A window as it was encoded when the dataset was built; f latent frames of H/8×W/8, see `schemas.latents`.
+
+    Attributes:
+        video, inactive, reactive, hands: (16, f, H/8, W/8) float16.
+        garment: (16, 1, H/8, W/8) float16.
+        mask: (T, H, W/8) uint8, packed along x, highest bit first.
+        captions: text → (n, D) float16 tokens, of the clip's captions and the empty one.
+        pose_everywhere: whether the pose picture shows beyond the mask.
+
+    """
+
+    video: Tensor
+    inactive: Tensor
+    reactive: Tensor
+    hands: Tensor
+    garment: Tensor
+    mask: Tensor
+    captions: Mapping[str, Tensor]
+    pose_everywhere: bool
+
+
 class Sample(TypedDict):
     """One clip. Pictures are uint8 RGB 0..255; `to_unit_range` makes them float -1..1, best on the GPU.
 
-    The keys of pictures that the dataset was not asked for are absent.
+    The keys of pictures that the dataset was not asked for are absent, and with `latents` those of all pictures.
     """
 
     key: str
@@ -70,6 +94,8 @@ class Sample(TypedDict):
     """Whether the sample only fills up a batch: the epoch has it in another place too."""
     seed: NotRequired[int]
     """63 bits that all random choices of the sample follow from, for those of the trainer too."""
+    latents: NotRequired[WindowLatents]
+    """What there is in place of pictures, masks and `probabilities` where `DataSettings.latents` asks for it."""
 
 
 class Batch(TypedDict):
@@ -109,6 +135,7 @@ class Batch(TypedDict):
     """(B,) bool."""
     seed: NotRequired[Tensor]
     """(B,) int64."""
+    latents: NotRequired[list[WindowLatents]]
 
 
 _NUMBERS = {"fps": torch.float32, "paired": torch.bool, "repeated": torch.bool, "seed": torch.int64}

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from media.retrying import retry
 from schemas.errors import DatasetError
-from schemas.tables import SHARD_NAME
+from schemas.tables import SHARD_NAME, beside
 
 INDEX = "index.parquet"
 _AS_IT_IS_NOW = {"use_listings_cache": False}  # stores list a folder once a process, and never see what comes later
@@ -71,21 +71,25 @@ def _read_rows(url: str, columns: Sequence[str]) -> pa.Table:
         return pq.ParquetFile(file).read(columns=list(columns), use_threads=False)
 
 
-def read_index(dataset: str, *, split: str | None = None, columns: Sequence[str] = ()) -> ShardIndex:
+def read_index(
+    dataset: str, *, split: str | None = None, columns: Sequence[str] = (), sidecar: str | None = None
+) -> ShardIndex:
     """Entries of a built dataset, from `index.parquet` in its folder.
 
     Args:
         dataset: folder that `vvt build` wrote: path or fsspec URL.
         split: "train" or "test"; None: both.
         columns: further ones of the index, see `schemas.tables.index_schema`, for `table` alone.
+        sidecar: of which the entries shall be, e.g. "latents", in place of the shards that it lies beside.
 
     Raises:
-        DatasetError: there is no such dataset, its index is damaged or lacks a column, or the split is empty.
+        DatasetError: there is no such dataset, its index is damaged or lacks a column, the split is empty, or a sample
+            is not in the sidecar.
 
     """
     root = dataset.rstrip("/")
     url = f"{root}/{INDEX}"
-    wanted = ("key", "shard", "offset", "split", *columns)
+    wanted = ("key", "shard", "offset", "split", *columns, *([sidecar] if sidecar else []))
     try:
         table = retry(partial(_read_rows, url, wanted))
     except FileNotFoundError:
@@ -95,7 +99,10 @@ def read_index(dataset: str, *, split: str | None = None, columns: Sequence[str]
     except (pa.ArrowInvalid, OSError) as cause:
         raise DatasetError(f"the index cannot be read ({cause})", where=url, remedy="Run `vvt validate`") from cause
     if absent := [name for name in wanted if name not in table.column_names]:
-        raise DatasetError(f"it has no column {', '.join(absent)}", where=url, remedy="Build the dataset anew")
+        remedy = f"Build it with a stage that gives {sidecar}" if absent == [sidecar] else "Build the dataset anew"
+        raise DatasetError(f"it has no column {', '.join(absent)}", where=url, remedy=remedy)
+    if sidecar:
+        table = _in_sidecar(table, sidecar, where=url)
     entries = _with_stops(table)
     chosen = entries if split is None else entries.filter(pc.field("split") == split)
     if not chosen.num_rows:
@@ -103,9 +110,18 @@ def read_index(dataset: str, *, split: str | None = None, columns: Sequence[str]
         raise DatasetError(f"there is no sample in split {split or 'any'!r}", where=url, allowed=known)
     if strange := [name for name in pc.unique(chosen["shard"]).to_pylist() if not re.fullmatch(SHARD_NAME, name or "")]:
         raise DatasetError(f"it names a shard {strange[0]!r}", where=url, allowed="shards/NAME.tar, in the dataset")
-    names = chosen["shard"].to_pylist()
+    names = [beside(name, sidecar) if sidecar else name for name in chosen["shard"].to_pylist()]
     whole = pa.array([f"{root}/{name}" for name in names], pa.string()).dictionary_encode()
     return ShardIndex(chosen.set_column(chosen.column_names.index("shard"), "shard", whole))
+
+
+def _in_sidecar(table: pa.Table, sidecar: str, *, where: str) -> pa.Table:
+    """Rows whose offsets are those in the sidecar's shards."""
+    offsets = pc.struct_field(table[sidecar], "offset")
+    if offsets.null_count:
+        key = table.filter(pc.is_null(offsets))["key"][0].as_py()
+        raise DatasetError(f"sample {key} has no {sidecar}", where=where, remedy="Build the dataset anew")
+    return table.set_column(table.column_names.index("offset"), "offset", offsets)
 
 
 def scan_shards(shards: Sequence[str]) -> ShardIndex:

@@ -15,11 +15,15 @@ from training.losses import Losses, flow_loss, garment_attention_loss
 from training.sample import Batch
 
 if TYPE_CHECKING:
-    from training.conditioning import Conditioner, Encoded
+    from collections.abc import Callable
+
+    from training.conditioning import Encoded
     from training.train_settings import LossSettings
 
 
-def training_step(model: nn.Module, conditioner: Conditioner, batch: Batch, settings: LossSettings) -> Losses:
+def training_step(
+    model: nn.Module, conditioner: Callable[[Batch], Encoded], batch: Batch, settings: LossSettings
+) -> Losses:
     """Losses of `batch`, each sample at the noise level and with the noise that its seed gives."""
     encoded = conditioner(batch)
     sigma, noise = draw(batch["seed"], encoded.latents.shape[1:], shift=settings.shift)

@@ -19,6 +19,7 @@ from training.data_settings import DataSettings
 from training.fit import Size
 from training.plan import Bucket
 from training.shards import ShardIndex, read_index
+from training.window_settings import WindowSettings
 from training.windows import Float64, Tilt, interactive_shares, offsets, tilt_for
 
 _log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Survey:
         bucket_of: (rows,) int64, place of each clip's bucket in `buckets`; -1 of clips that are left out.
         tilt: how windows are drawn.
         swaps: other garments for each row.
-        version: hash of what the index says of all members: another build of the dataset has another one.
+        version: hash of what the index says of all that is read: another build of the dataset has another one.
 
     """
 
@@ -84,7 +85,8 @@ def survey(settings: DataSettings) -> Survey:
         DatasetError: the dataset is not there or damaged, or none of its clips is long enough.
 
     """
-    index = read_index(settings.dataset, split=settings.split, columns=_COLUMNS)
+    sidecar = "latents" if settings.latents else None
+    index = read_index(settings.dataset, split=settings.split, columns=_COLUMNS, sidecar=sidecar)
     rows: dict[str, list[Any]] = {name: index.table[name].to_pylist() for name in _COLUMNS}
     windows = [
         offsets(frames, frames=settings.frames, speed=speed_of(fps, settings))
@@ -118,11 +120,11 @@ def survey(settings: DataSettings) -> Survey:
         bucket_of=bucket_of,
         tilt=_tilt(settings.interactive_share, shares, [len(windows[row]) for row in kept]),
         swaps=_swaps(settings, rows),
-        version=_version(rows["members"]),
+        version=_version(rows["members"], index.table[sidecar].to_pylist() if sidecar else ()),
     )
 
 
-def speed_of(fps: float, settings: DataSettings) -> float:
+def speed_of(fps: float, settings: WindowSettings) -> float:
     """Stored frames, `fps` a second, to a frame of a window."""
     return 1.0 if settings.fps is None else fps / settings.fps
 
@@ -151,9 +153,9 @@ def _tilt(target: float | None, shares: Sequence[Float64], lengths: Sequence[int
     return tilt
 
 
-def _version(members: Sequence[Sequence[dict[str, Any]]]) -> str:
+def _version(members: Sequence[Sequence[dict[str, Any]]], beside: Sequence[dict[str, Any]]) -> str:
     hashed = hashlib.sha256()
-    for each in members:
+    for each in (*members, beside):
         hashed.update("".join(member["sha256"] for member in each).encode())
     return hashed.hexdigest()
 

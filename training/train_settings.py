@@ -123,6 +123,15 @@ class TrainSettings(_Section):
     logging: LoggingSettings = Field(default_factory=LoggingSettings, description="What is told.")
 
     @model_validator(mode="after")
+    def _videos_have_pictures(self) -> Self:
+        if self.data.latents and self.validation.every and self.validation.videos:
+            raise ValueError(
+                "validation.videos are made of pictures, which data.latents does without: set it to 0, and make videos "
+                "with `vvt generate`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _attention_is_measured(self) -> Self:
         if self.loss.garment_attention and self.model.garment_attention is None:
             raise ValueError("loss.garment_attention needs model.garment_attention, which says what is measured")

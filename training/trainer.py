@@ -26,6 +26,7 @@ from training.runlog import RunLog
 from training.sample import Batch
 from training.step import training_step
 from training.stopping import outlive_signals, stop_requests
+from training.stored_latents import LatentConditioner
 from training.train_settings import TrainSettings
 from training.validation import Validation
 from training.video_file import encode_video, write_whole
@@ -232,7 +233,9 @@ def _network(settings: TrainSettings, resumed: Path | None) -> tuple[ITryOn, dic
     return network, averages
 
 
-def _conditioner(settings: TrainSettings, device: torch.device) -> Conditioner:
+def _conditioner(settings: TrainSettings, device: torch.device) -> Conditioner | LatentConditioner:
+    if settings.data.latents:
+        return LatentConditioner(device, dtype=_frozen_dtype(settings), pose=settings.pose)
     return Conditioner.load(
         base_folder(settings.model.base),
         device=device,

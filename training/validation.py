@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from training.conditioning import Conditioner
     from training.data_settings import DataSettings
     from training.model.itryon import ITryOn
+    from training.stored_latents import LatentConditioner
     from training.train_settings import TrainSettings
 
 MID_GREY = 127
@@ -51,7 +52,7 @@ class Validation:
 
     Args:
         settings: of the run.
-        conditioner: of training.
+        conditioner: of training; videos take one that encodes pictures.
         rank, world_size: which of the windows are this process's.
 
     Raises:
@@ -59,7 +60,9 @@ class Validation:
 
     """
 
-    def __init__(self, settings: TrainSettings, conditioner: Conditioner, *, rank: int, world_size: int) -> None:
+    def __init__(
+        self, settings: TrainSettings, conditioner: Conditioner | LatentConditioner, *, rank: int, world_size: int
+    ) -> None:
         self.settings, self._conditioner = settings, conditioner
         self._loader = loader(held_out(settings), rank=rank, world_size=world_size)
         self._start = self._loader.state_dict()
@@ -82,11 +85,12 @@ class Validation:
     def videos(self, model: ITryOn) -> Iterator[Grid]:
         """Grids of this rank's windows. With shards, every rank has to take all of its own."""
         sampler = self.settings.validation.sampler
+        conditioner = cast("Conditioner", self._conditioner)  # of stored latents, settings allow no videos
         for batch in self._batches(self.settings.validation.videos):
-            conditions = self._conditioner.conditions(batch)
-            free = self._conditioner.unconditional(conditions) if sampler.guidance > 1 else None
+            conditions = conditioner.conditions(batch)
+            free = conditioner.unconditional(conditions) if sampler.guidance > 1 else None
             latents = sample(model, conditions, free, seeds=batch["seed"].tolist(), settings=sampler)
-            yield from grids(batch, self._conditioner.vae.decode(latents))
+            yield from grids(batch, conditioner.vae.decode(latents))
 
     def _batches(self, samples: int) -> Iterator[Batch]:
         """As few batches as hold so many samples over all ranks; as many on each rank."""
