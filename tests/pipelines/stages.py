@@ -9,6 +9,7 @@ import numpy as np
 
 import media
 from schemas.clip import Clip
+from schemas.latents import Latents, caption_texts
 from schemas.metrics import Metric
 from schemas.stage import Filter, Stage
 
@@ -99,3 +100,36 @@ class Sleeps(Stage):
 
     def process(self, clip: Clip) -> None:
         time.sleep(self.seconds)
+
+
+class GivesConditions(Stage):
+    """What the tiers would find in a clip: the same in every one."""
+
+    gives = ("garment", "garment_mask", "agnostic_mask", "pose", "hands", "annotation")
+
+    def process(self, clip: Clip) -> None:
+        from tests.training.build import artifacts
+
+        values = artifacts(frames=clip.span.frames, height=clip.span.height, width=clip.span.width)
+        clip.artifacts.update({name: values[name] for name in self.gives})
+
+
+class GivesLatents(Stage):
+    """One window of one frame, of noise."""
+
+    needs = ("video", "annotation")
+    gives = ("latents",)
+    seed: int = 0
+
+    def process(self, clip: Clip) -> None:
+        noise = np.random.default_rng(self.seed)
+        video, captions = (1, 16, 1, 4, 4), len(caption_texts(clip.artifacts["annotation"]))
+        clip.artifacts["latents"] = Latents(
+            frames=np.zeros((1, 1), np.int32),
+            **{name: noise.random(video).astype(np.float16) for name in ("video", "inactive", "reactive", "hands")},
+            garment=noise.random(video[1:]).astype(np.float16),
+            mask=np.zeros((1, 1, 32, 4), np.uint8),
+            tokens=noise.random((captions, 8)).astype(np.float16),
+            lengths=np.ones(captions, np.int32),
+            pose_everywhere=np.asarray(False),
+        )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
 from schemas.artifacts import ARTIFACTS
+from schemas.latents import Latents
 from tests.training.build import write_dataset
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/shards.md"
@@ -36,4 +38,12 @@ def test_programs_of_the_page_run(program, tmp_path, monkeypatch, capsys):
 def test_the_page_lists_every_member():
     listed = set(re.findall(r"`KEY\.([a-z_.0-9]+)`", PAGE.read_text()))
 
-    assert listed == {kind.member for kind in ARTIFACTS.values() if kind.shared} | {"meta.json"}
+    packed = {kind.member for kind in ARTIFACTS.values() if kind.shared or kind.sidecar}
+    assert listed == packed | {"meta.json"}
+
+
+def test_the_page_lists_every_array_of_latents():
+    table = PAGE.read_text().partition("| array | content |")[2].partition("\n\n")[0]
+    listed = [name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split("|")[1])]
+
+    assert listed == [field.name for field in dataclasses.fields(Latents)]
