@@ -6,7 +6,8 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from threading import Lock
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ from training.plan import BatchPlan, Draw
 from training.sample import Batch, Sample, collate
 from training.shard_cache import ShardCache
 from training.shards import Entry, read_bytes, read_members
+from training.shared_memory import Buffer, BufferPool, SharedBatch
 from training.stored import StoredSample
 from training.stored_latents import read_window
 from training.survey import Survey, speed_of, survey
@@ -55,6 +57,7 @@ class TrainingClips(Dataset[Sample]):
         self.settings = settings
         self.survey: Survey = survey(settings)
         self._read_members = read_members or _reading(settings, version=self.survey.version)
+        self._buffers = BufferPool()  # of the worker that this is in
         self._skipped = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by all workers
 
     def __len__(self) -> int:
@@ -75,9 +78,10 @@ class TrainingClips(Dataset[Sample]):
 
         DataLoader asks for this, and hands what it gets to its `collate_fn`.
         """
-        rows = _Rows(len(draws))
+        rows = _Rows(len(draws), None if get_worker_info() is None else self._buffers)
         samples = [self._undamaged(draw, partial(rows.new, place)) for place, draw in enumerate(draws)]
-        return collate(samples, stacked=rows.tensors)
+        batch = collate(samples, stacked=rows.tensors)
+        return cast(Batch, SharedBatch(batch, rows.buffers)) if rows.buffers else batch
 
     def _undamaged(self, draw: Draw, new: NewTensor) -> Sample:
         try:
@@ -169,29 +173,27 @@ def _cached(cache: ShardCache, version: str, entry: Entry) -> bytes:
 
 
 class _Rows:
-    """Tensors of a batch, of which each sample gets its row."""
+    """Tensors of a batch, of which each sample gets its row; they lie in buffers where there is a pool of these."""
 
-    def __init__(self, samples: int) -> None:
-        self.samples = samples
+    def __init__(self, samples: int, pool: BufferPool | None) -> None:
+        self.samples, self.pool = samples, pool
         self.tensors: dict[str, Tensor] = {}
-        self._given: set[tuple[str, int]] = set()
+        self.buffers: dict[str, Buffer] = {}
+        self._lock = Lock()
 
     def new(self, place: int, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """The row `place` of tensor `name`, all zeros; see `NewTensor`."""
-        if name not in self.tensors:
-            self.tensors[name] = _zeros((self.samples, *shape), dtype)
-        row = self.tensors[name][place]
-        if (name, place) in self._given:  # to a sample that proved to be damaged
-            row.zero_()
-        self._given.add((name, place))
-        return row
+        """The row `place` of tensor `name`; see `NewTensor`."""
+        with self._lock:
+            if name not in self.tensors:
+                self.tensors[name] = self._tensor(name, (self.samples, *shape), dtype)
+        return self.tensors[name][place]
 
-
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    if get_worker_info() is None:
-        return torch.zeros(shape, dtype=dtype)
-    shared = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # as torch's own collate does
-    return torch.empty(0, dtype=dtype).set_(shared, 0, shape)  # type: ignore[call-overload]
+    def _tensor(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if self.pool is None:
+            return new_tensor(name, shape, dtype)
+        size = math.prod(shape) * dtype.itemsize
+        self.buffers[name] = self.pool.unused(size, but=self.buffers.values())
+        return self.buffers[name].tensor(shape, dtype)
 
 
 def _as_it_is(batch: Any) -> Any:

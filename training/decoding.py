@@ -5,6 +5,7 @@ Shape legend: T frames, H×W pixels of the video as it is given out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,12 +29,13 @@ from training.stored import StoredSample
 from training.windows import actions_shown
 
 NewTensor = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
-"""Makes the tensor of a name, shape and dtype, all zeros."""
+"""Makes the tensor of a name, shape and dtype, of undefined contents."""
 
 
 def new_tensor(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """A tensor of its own."""
-    return torch.zeros(shape, dtype=dtype)
+    memory = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)  # numpy asks for huge pages
+    return torch.from_numpy(memory).view(dtype).view(shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +179,8 @@ class _Conditions:
 
     def _mask(self) -> Tensor:
         mask = self.new("mask", (self.frames, 1, *self.fit.target), torch.bool)
-        for t, target in enumerate(mask.numpy()):
-            target[:] = self.fit.masks(self.window.mask(t)[None])
+        for target, stored in zip(mask.numpy(), self.window.masks(), strict=True):
+            target[:] = self.fit.masks(stored[None])
         return mask
 
     def _pose(self, absent: Bool | None) -> Tensor:
@@ -186,15 +188,14 @@ class _Conditions:
         if absent is not None:
             scores = np.where(absent, np.float16(0), scores)
         planes, pose = self._planes("pose")
+        picture = np.empty((*self.fit.target, 3), np.uint8)
         for t, target in enumerate(planes):
-            rows, columns = draw.drawn_part(points[t][scores[t] >= draw.VISIBLE], **self.size)
-            part = draw.skeleton(points[t], scores[t], **self.size)[rows, columns]
-            if part.size:
-                _split(part, target[:, rows, columns])
+            _split(draw.skeleton(points[t], scores[t], **self.size, out=picture), target)
         return pose
 
     def _hands(self) -> Tensor:
         planes, pictures = self._planes("hands")
+        pictures.zero_()
         if self.window.stored.has("hand_prior"):
             for target, shade in zip(planes, self.window.maps("hand_prior"), strict=True):
                 _colour_drawn(self.fit.pictures(shade[None])[0], _HAND_COLOURS, target)

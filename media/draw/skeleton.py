@@ -113,7 +113,7 @@ def _draw_limb(canvas: UInt8, start: list[float], end: list[float], colour: tupl
     along = (start[0] - end[0], start[1] - end[1])
     length, angle = math.hypot(*along), math.degrees(math.atan2(along[1], along[0]))
     outline = cv2.ellipse2Poly(middle, (int(length / 2), 4), int(angle), 0, 360, 1)
-    cv2.fillConvexPoly(canvas, outline, colour)  # type: ignore[arg-type]
+    cv2.fillConvexPoly(canvas, np.asarray(outline), colour)
 
 
 def _draw_hand(canvas: UInt8, points: list[list[int]], shown: list[bool]) -> None:
