@@ -22,6 +22,7 @@ from schemas.config import BuildConfig
 from schemas.manifest import Pair
 from schemas.metrics import Bound
 from schemas.stage import Filter, Stage
+from training.latents import WanLatents
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 CONFIGS = DOCS.parent / "configs"
@@ -73,6 +74,8 @@ def config_page() -> str:
         lines += _stage_section(stage)
     for settings in (OpenAISettings, TransformersSettings):
         lines += [f"#### `backend` with `kind: {settings.model_fields['kind'].default}`", "", *_fields(settings), ""]
+    lines += ["## Latents for training", "", "In no tier: [shards.md](shards.md#latents-made-beforehand).", ""]
+    lines += _stage_section(WanLatents(name="latents", checkpoint="tiny"))
     lines += ["# Manifest", "", "JSONL, CSV or Parquet, a row a pair.", "", *_fields(Pair)]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -375,6 +375,18 @@ def test_damage_names_shard_and_key(out: Path) -> None:
     assert [where for where, _ in problems] == [f"{FIRST}: b-00000000.latents.npz", FIRST]
 
 
+def test_other_latents_are_another_version_for_the_cache(out: Path) -> None:
+    def versions() -> list[str]:
+        both = (settings(out, latents=latents) for latents in (False, True))
+        return [loader(each).clips.survey.version for each in both]
+
+    before, table = versions(), pq.read_table(out / "index.parquet")
+    rows = table.to_pylist()
+    next(row for row in rows if row["key"] == "a-00000000")["latents"]["sha256"] = "0" * 64
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), out / "index.parquet")
+    assert [one == other for one, other in zip(before, versions(), strict=True)] == [True, False]
+
+
 def test_a_shard_that_is_gone_is_named(out: Path) -> None:
     (out / FIRST).unlink()
     with pytest.raises(DatasetError, match=r"latents/train-000000\.tar, sample .*: there is no such shard"):
