@@ -1,12 +1,14 @@
 """The loader for training beside bare decoding of the same frames, in workers, and its memory over many samples.
 
-    python -m benchmarks.loader speed [--clip VIDEO] [--backend pyav] [--samples 12]
-    python -m benchmarks.loader scaling [--workers 1 2]
+    python -m benchmarks.loader speed [--dataset DIR] [--threads 1] [--samples 12]
+    python -m benchmarks.loader scaling [--dataset DIR] [--threads 1] [--workers 1 2]
     python -m benchmarks.loader memory [--samples 10000]
 
-`speed` reads windows of 81 frames at 768×576 made of `--clip` (or of a moving pattern), and draws what a
-trainer asks for, in one process and in one worker. Bare decoding is `media.open_reader(…).get(…)` of the same frames in
-this process. The two take turns, so that other work on the machine meets both; CPU seconds are of all threads.
+Windows of 81 frames at 768×576, over and over of the first sample of `--dataset`, which `vvt build` wrote, cut to that
+size and encoded as a build would (or of a moving pattern and made-up conditions); both hands may be heavier than real
+ones there. Bare decoding is of the same frames, by the same reader with the same threads of the decoder, and is
+measured twice: `get`, which keeps the RGB frames of a window, as a trainer needs them, and frame by frame, dropping
+each at once. All take turns, so that other work on the machine meets all; CPU seconds are of all threads and processes.
 """
 
 from __future__ import annotations
@@ -17,20 +19,27 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import cv2
 import numpy as np
 import psutil
 
-from media.reader import Backend, open_reader
+import media.decoding
+from media import normalise
+from media.draw import VISIBLE
+from media.reader import open_pyav, open_reader
 from schemas.annotation import Annotation
 from schemas.artifacts import ARTIFACTS
 from schemas.conditions import Hands, Pose
 from tests.training.build import DatasetBuilder, artifacts, members, mp4
 from training.clips import ClipLoader, loader
 from training.data_settings import DataSettings
+from training.fit import Fit
 from training.shards import read_members
+from training.survey import survey
 
 VIDEO = ARTIFACTS["video"].member
 HEIGHT, WIDTH, FRAMES, STORED = 768, 576, 81, 120
@@ -41,17 +50,38 @@ SETS: dict[str, tuple[str, ...]] = {
 }
 
 
-def pictures(clip: Path | None) -> np.ndarray:
-    """(STORED, VIDEO = ARTIFACTS["video"].member
-    HEIGHT, WIDTH, 3): a clip back and forth, or a pattern that moves over noise."""
-    if clip is None:
-        noise = np.random.default_rng(0).integers(0, 255, (HEIGHT // 4, WIDTH // 4, 3), np.uint8)
-        still = cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-        return np.stack([np.roll(still, (3 * t, 5 * t), axis=(0, 1)) for t in range(STORED)])
-    reader = open_reader(clip)
-    there_and_back = [*range(len(reader)), *range(len(reader))[::-1]]
-    frames = reader.get([there_and_back[t % len(there_and_back)] for t in range(STORED)])
-    return np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) for frame in frames])
+def pattern() -> dict[str, object]:
+    """A sample of noise that moves, with made-up `conditions`."""
+    noise = np.random.default_rng(0).integers(0, 255, (HEIGHT // 4, WIDTH // 4, 3), np.uint8)
+    still = cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    images = np.stack([np.roll(still, (3 * t, 5 * t), axis=(0, 1)) for t in range(STORED)])
+    return {**artifacts(), **conditions(), "video": normalised(images)}
+
+
+def normalised(images: np.ndarray) -> bytes:
+    """A clip as a build encodes it."""
+    return normalise(mp4(images)).video
+
+
+def real(dataset: str) -> dict[str, object]:
+    """The first sample of a dataset in the bucket's size, its first `STORED` frames."""
+    stored = read_members(survey(DataSettings(dataset=dataset, buckets=((HEIGHT, WIDTH),))).index[0])
+    values = {name: kind.decode(stored[kind.member]) for name, kind in ARTIFACTS.items() if kind.member in stored}
+    images = open_reader(stored[VIDEO]).get(range(STORED))
+    pose, hands, labels = values["pose"], values["hands"], values["annotation"]
+    seen = pose.keypoints[pose.scores > VISIBLE]
+    fit = Fit.around((*seen.min(axis=0), *seen.max(axis=0)), (HEIGHT, WIDTH), images.shape[1:3])
+    cut = slice(STORED)
+    return {
+        **values,
+        "video": normalised(fit.pictures(images)),
+        "pose": Pose(fit.points(pose.keypoints[cut]), pose.scores[cut]),
+        "hands": Hands(hands.scores[cut], fit.points(hands.joints_2d[cut]), hands.joints_3d[cut], hands.method),
+        "agnostic_mask": fit.masks(values["agnostic_mask"][cut]),
+        "annotation": labels.model_copy(
+            update={"actions": (), "labels": labels.labels[cut], "probabilities": labels.probabilities[cut]}
+        ),
+    }
 
 
 def conditions() -> dict[str, object]:
@@ -110,47 +140,75 @@ def exhaust(reading: ClipLoader, windows: list[tuple[str, tuple[int, int]]] | No
             windows += zip(batch["key"], batch["window"], strict=True)
 
 
-def bare(videos: dict[str, bytes], windows: list[tuple[str, tuple[int, int]]], backend: Backend) -> None:
-    """Decode these frames, and nothing else."""
+def bare(videos: dict[str, bytes], windows: list[tuple[str, tuple[int, int]]]) -> None:
+    """Decode these frames, and keep those of a window."""
     for key, (first, last) in windows:
-        open_reader(videos[key], backend=backend).get(range(first, last + 1))
+        open_reader(videos[key]).get(range(first, last + 1))
+
+
+def bare_streamed(videos: dict[str, bytes], windows: list[tuple[str, tuple[int, int]]]) -> None:
+    """Decode these frames, and keep none."""
+    for key, (first, last) in windows:
+        for _ in open_pyav(videos[key]).images(range(first, last + 1)):
+            pass
 
 
 def speed(options: argparse.Namespace) -> None:
     """Loader to bare decoding, by set of conditions."""
-    print("| conditions | process | samples/s ÷ bare decoding | CPU ÷ bare decoding |\n|---|---|---|---|")
+    head = ("conditions", "process", "samples/s ÷ get", "÷ frame by frame", "CPU ÷ get", "÷ frame by frame")
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     with tempfile.TemporaryDirectory() as scratch:
         out = dataset(Path(scratch), options)
-        for name, drawn in SETS.items():
+        sets = {name: drawn for name, drawn in SETS.items() if "densepose" not in drawn or not options.dataset}
+        for name, drawn in sets.items():
             for workers in (0, 1):
-                reading = loader(settings(out, workers=workers, pictures=drawn, backend=options.backend))
+                reading = loader(settings(out, workers=workers, pictures=drawn))
                 exhaust(reading)  # starts the worker, and warms the caches
                 videos = {entry.key: read_members(entry)[VIDEO] for entry in reading.clips.survey.index}
-                wall, spent = [], []
+                rounds = []
                 for _ in range(options.rounds):
                     windows: list[tuple[str, tuple[int, int]]] = []
                     ours = timed(partial(exhaust, reading, windows))
-                    floor = timed(partial(bare, videos, windows, options.backend))
-                    wall.append(floor[0] / ours[0])
-                    spent.append(ours[1] / floor[1])
-                where = "a worker" if workers else "the trainer's"
-                print(
-                    f"| {name} | {where} | {statistics.median(wall):.2f} | {statistics.median(spent):.2f} |", flush=True
-                )
+                    floors = [timed(partial(floor, videos, windows)) for floor in (bare, bare_streamed)]
+                    rounds.append([*(wall / ours[0] for wall, _ in floors), *(ours[1] / spent for _, spent in floors)])
+                ratios = " | ".join(f"{statistics.median(ratio):.2f}" for ratio in zip(*rounds, strict=True))
+                print(f"| {name} | {'a worker' if workers else 'own'} | {ratios} |", flush=True)
 
 
 def scaling(options: argparse.Namespace) -> None:
-    """Samples a second by number of workers, to one of them."""
-    print("| workers | samples/s | to the first |\n|---|---|---|")
+    """Samples a second by number of workers, and of as many processes that only decode, to one of them."""
+    print("| processes | loader, to one worker | bare decoding, to one process | other cores busy |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         out = dataset(Path(scratch), options)
-        first = 0.0
-        for workers in options.workers:
-            reading = loader(settings(out, workers=workers, backend=options.backend))
+        readings = {workers: loader(settings(out, workers=workers)) for workers in options.workers}
+        for reading in readings.values():
             exhaust(reading)
-            rate = max(len(reading) / timed(partial(exhaust, reading))[0] for _ in range(options.rounds))
-            first = first or rate
-            print(f"| {workers} | {rate:.2f} | {rate / first:.2f} |")
+        clips = readings[options.workers[0]].clips
+        videos = {entry.key: read_members(entry)[VIDEO] for entry in clips.survey.index}
+        windows = [(key, (20, 100)) for key in videos]
+        rounds = []
+        for _ in range(options.rounds):
+            rounds.append([])
+            for workers, reading in readings.items():
+                began, all_cpu, own = time.perf_counter(), sum(psutil.cpu_times()[:3]), cpu()
+                ours = len(reading) / timed(partial(exhaust, reading))[0]
+                parts = [windows[part::workers] for part in range(workers)]
+                children = [get_context("fork").Process(target=bare, args=(videos, part)) for part in parts]
+                floor = len(windows) / timed(partial(together, children))[0]
+                others = sum(psutil.cpu_times()[:3]) - all_cpu - (cpu() - own)
+                rounds[-1].append((ours, floor, others / (time.perf_counter() - began)))
+        for place, workers in enumerate(readings):
+            to_one = [statistics.median(each[place][what] / each[0][what] for each in rounds) for what in (0, 1)]
+            others = statistics.median(each[place][2] for each in rounds)
+            print(f"| {workers} | {to_one[0]:.2f} | {to_one[1]:.2f} | {others:.1f} |")
+
+
+def together(processes: Sequence[BaseProcess]) -> None:
+    """Run them at the same time."""
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
 
 
 def memory(options: argparse.Namespace) -> None:
@@ -159,7 +217,7 @@ def memory(options: argparse.Namespace) -> None:
         write(Path(scratch), [artifacts(frames=9, grey=grey) for grey in (90, 120)], 100)
         small = DataSettings(
             dataset=scratch, frames=9, buckets=((64, 48),), batch=4, workers=2, unpaired_share=0.5,
-            pictures=("pose", "hands"), backend=options.backend,
+            pictures=("pose", "hands"),
         )  # fmt: skip
         reading, seen, told = loader(small), 0, 0
         print("| samples | private memory of each worker, MB |\n|---|---|")
@@ -175,21 +233,21 @@ def memory(options: argparse.Namespace) -> None:
 
 def dataset(scratch: Path, options: argparse.Namespace) -> Path:
     """`options.samples` clips of `STORED` frames in a folder."""
-    values = {**artifacts(), **conditions(), "video": mp4(pictures(options.clip))}
-    write(scratch, [values], options.samples)
+    write(scratch, [real(options.dataset) if options.dataset else pattern()], options.samples)
     return scratch
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("what", choices=["speed", "scaling", "memory"])
-    parser.add_argument("--clip", type=Path, help="a video of a person; else a pattern")
-    parser.add_argument("--backend", default="pyav")
+    parser.add_argument("--dataset", help="of `vvt build`, the first sample of which is read; else a pattern")
+    parser.add_argument("--threads", type=int, default=1, help="of the decoder, in workers as in bare decoding")
     parser.add_argument("--samples", type=int, help="of the dataset, or (memory) read in all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     options.samples = options.samples or (10_000 if options.what == "memory" else 12)
+    media.decoding.DECODER_THREADS = options.threads
     {"speed": speed, "scaling": scaling, "memory": memory}[options.what](options)
 
 
