@@ -48,7 +48,7 @@ class WanLatents(WindowSettings, Stage):
     pose: Literal["masked", "everywhere"] = Field(
         "masked", description="Where the Context Blocks see the pose picture; the same as in training."
     )
-    precision: Literal["no", "bf16"] = Field("bf16", description="What both networks compute in; no: float32.")
+    precision: Literal["float32", "bf16"] = Field("bf16", description="What both networks compute in.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is CUDA where torch has it, else CPU.")
     seed: int = Field(0, ge=0, description="Of windows and of left out points, together with the clip's key.")
 

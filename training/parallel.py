@@ -41,7 +41,7 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
     plugin = fsdp_plugin(settings.parallel, bf16=settings.precision == "bf16") if sharded else None
     accelerator = Accelerator(
         cpu=not has_gpu,
-        mixed_precision=settings.precision,
+        mixed_precision="bf16" if settings.precision == "bf16" else "no",
         gradient_accumulation_steps=settings.accumulate,
         log_with=list(settings.logging.trackers) or None,
         project_dir=settings.out,

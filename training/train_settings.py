@@ -97,7 +97,7 @@ class TrainSettings(_Section):
     out: str = Field(description="Folder of the run. If it has checkpoints, the run goes on from the newest.")
     steps: int = Field(10_000, ge=1, description="Optimiser steps (iTryOn: 10,000 in each of two stages).")
     accumulate: int = Field(1, ge=1, description="Batches a step on each rank.")
-    precision: Literal["no", "bf16"] = Field(
+    precision: Literal["float32", "bf16"] = Field(
         "bf16", description="bf16: matrix products and frozen weights; what is trained is kept in float32."
     )
     seed: int = Field(0, ge=0, description="Of new weights. Data, noise and noise levels go by `data.seed`.")

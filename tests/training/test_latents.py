@@ -76,7 +76,7 @@ def clip(key: str, *, frames: int = FRAMES) -> Clip:
 @pytest.fixture(scope="module")
 def stage(checkpoint: Path) -> Callable[..., WanLatents]:
     def made(**fields: Any) -> WanLatents:
-        small = {"frames": FRAMES, "buckets": (SIZE,), "pose_dropout": 0, "precision": "no", "device": "cpu"}
+        small = {"frames": FRAMES, "buckets": (SIZE,), "pose_dropout": 0, "precision": "float32", "device": "cpu"}
         found = WanLatents(checkpoint=str(checkpoint), **{**small, **fields})
         found.setup()
         return found

@@ -36,7 +36,7 @@ def test_configs_of_the_project_are_accepted(file):
         ("", ["optimiser.learning=1"], "optimiser.learning is unknown, allowed: lr, betas"),
         ("", ["model.garment_attention.layer=[1]"], "model.garment_attention.layer is unknown, did you mean layers?"),
         ("steps: 0", [], "steps: Input should be greater than or equal to 1 (got 0)"),
-        ("precision: fp16", [], "precision: Input should be 'no' or 'bf16' (got 'fp16')"),
+        ("precision: fp16", [], "precision: Input should be 'float32' or 'bf16' (got 'fp16')"),
         ("data: {frames: 80}", [], "frames is 80, not 4n+1: try 81"),
         ("data: {dataset: null}", [], "data.dataset: Input should be a valid string"),
         ("loss: {garment_attention: 0.5}", [], "loss.garment_attention needs model.garment_attention"),
