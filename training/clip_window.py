@@ -50,12 +50,8 @@ class ClipWindow:
     def _mask_bits(self) -> UInt8:
         return self.stored.mask_bits(self.indices.tolist(), (self._total, *self.source))
 
-    def masks(self) -> Bool:
-        """(T, H, W): the region to repaint."""
-        return self._unpacked(self._mask_bits)
-
     def mask(self, t: int) -> Bool:
-        """(H, W): that of frame `t` of the window."""
+        """(H, W): the region to repaint in frame `t` of the window."""
         return self._unpacked(self._mask_bits[t])
 
     def _unpacked(self, bits: UInt8) -> Bool:

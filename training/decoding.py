@@ -179,8 +179,8 @@ class _Conditions:
 
     def _mask(self) -> Tensor:
         mask = self.new("mask", (self.frames, 1, *self.fit.target), torch.bool)
-        for target, stored in zip(mask.numpy(), self.window.masks(), strict=True):
-            target[:] = self.fit.masks(stored[None])
+        for t, target in enumerate(mask.numpy()):
+            target[:] = self.fit.masks(self.window.mask(t)[None])
         return mask
 
     def _pose(self, absent: Bool | None) -> Tensor:
