@@ -37,7 +37,7 @@ class FrameBatch:
 
 
 _cache: OrderedDict[tuple[tuple[str, int, int | None], int], FrameBatch] = OrderedDict()
-"""By (key, bytes, height) of a clip and the step between its frames; the least used comes first."""
+"""By (key, hash of the bytes, height) of a clip and the step between its frames; the least used comes first."""
 
 
 def frames(clip: Clip, *, fps: float | None = None, height: int | None = None) -> FrameBatch:
@@ -54,7 +54,7 @@ def frames(clip: Clip, *, fps: float | None = None, height: int | None = None) -
     """
     height = None if height is None or height >= clip.span.height else height
     step = 1 if fps is None else max(1, round(float(clip.span.fps / Fraction(fps))))
-    identity = (clip.key, len(clip.artifacts["video"]), height)
+    identity = (clip.key, hash(clip.artifacts["video"]), height)
     for kept_step in (step, *(kept[1] for kept in _cache if kept[0] == identity and step % kept[1] == 0)):
         if (batch := _cache.get((identity, kept_step))) is not None:
             _cache.move_to_end((identity, kept_step))

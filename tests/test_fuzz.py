@@ -28,6 +28,7 @@ from schemas.errors import ManifestError, VvtError
 from schemas.manifest import Pair
 from schemas.record import Artifacts, decode_clip, decode_head, decode_record, encode_clip, encode_record
 from schemas.tables import Meta
+from tests.pipelines.stages import GivesLatents
 from tests.training.build import artifacts, full_tier, members, meta
 from training.shards import Entry, read_members, scan_shards
 
@@ -72,9 +73,11 @@ def sample_clip() -> Clip:
         "garment_track": np.ones((FRAMES, HEIGHT, WIDTH), bool),
         "contact": Contact(np.zeros((FRAMES, 2), np.float32), np.zeros((FRAMES, 2, 2), np.float32)),
     }
-    return Clip(
+    clip = Clip(
         key=about.key, pair=about.pair, source=about.source, span=about.span, artifacts=values, metrics={"m": 1}
     )
+    GivesLatents().process(clip)
+    return clip
 
 
 CLIP = sample_clip()

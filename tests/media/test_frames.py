@@ -54,6 +54,14 @@ def test_decoded_once_and_shared(clip: Clip) -> None:
     assert media.frames(clip) is not whole
 
 
+def test_another_video_of_the_same_name_and_length_is_decoded(clip: Clip) -> None:
+    before = media.frames(clip)
+    video = bytearray(clip.artifacts["video"])
+    video[-1] ^= 1
+    clip.artifacts["video"] = bytes(video)
+    assert media.frames(clip) is not before
+
+
 def test_missing_frames_are_an_error(clip: Clip) -> None:
     clip.span = replace(clip.span, frames=FRAMES + 1)
     with pytest.raises(MediaError, match="30 frames, not 31"):

@@ -122,7 +122,7 @@ def test_an_outage_pauses_with_growing_intervals_and_loses_nothing(job: Job) -> 
     threading.Thread(target=lambda: (time.sleep(5), back.touch())).start()
     summary = job.build(stages={"asks": stage("Away", back=str(back), asked=str(asked))})
     assert (summary.kept.total(), summary.failures.total()) == (3, 0)
-    assert len(asked.read_text().splitlines()) < 9
+    assert len(asked.read_text().splitlines()) < 11  # 13 and more if the intervals did not grow
 
 
 def test_an_outage_that_lasts_stops_the_run_and_the_next_one_goes_on(job: Job) -> None:
