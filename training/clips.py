@@ -201,10 +201,6 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _start(worker: int) -> None:
-    gc.freeze()  # else its first full collection would write to all objects that it shares since the fork: 63 MB copied
-
-
 def _silent(action: ActionCaption) -> ActionCaption:
     return action.model_copy(update={"caption": ""})
 
@@ -222,7 +218,6 @@ class ClipLoader(DataLoader[Any]):
             clips,
             batch_sampler=plan,
             collate_fn=_as_it_is,
-            worker_init_fn=_start,
             num_workers=workers,
             prefetch_factor=prefetch if workers else None,
             persistent_workers=workers > 0,
@@ -232,7 +227,14 @@ class ClipLoader(DataLoader[Any]):
         self.clips, self.plan = clips, plan
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for batch in super().__iter__():
+        # Workers are forked here. Garbage that they inherit is not theirs to collect: a decoder in it would wait for
+        # threads that did not survive the fork, for ever. And a collection would copy all that they share by then.
+        gc.freeze()
+        try:
+            batches = super().__iter__()
+        finally:
+            gc.unfreeze()
+        for batch in batches:
             self.plan.advance()
             yield batch
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +377,27 @@ def test_damaged_samples_are_replaced_from_their_bucket_and_counted(tmp_path, me
         window = batch["window"][place]
         assert frame_numbers(batch["video"][place]) == list(range(window[0], window[1] + 1))
         assert batch["seed"][place] == draw.seed
+
+
+class Loud:
+    """Garbage that tells which process collects it."""
+
+    def __init__(self, told: Path) -> None:
+        self.told, self.itself = told, self
+
+    def __del__(self) -> None:
+        self.told.with_suffix(f".{os.getpid()}").touch()
+
+
+def test_workers_leave_the_garbage_of_the_trainers_process_alone(tmp_path):
+    """A video decoder in it would wait for threads that a fork does not take along."""
+    reading = loader(settings(write(tmp_path, {"a-00000000": artifacts()}).index(), workers=1, frames=5))
+    reading.worker_init_fn = lambda _: gc.collect()
+    Loud(tmp_path / "collected")
+    assert len(list(reading)) == 1
+
+    gc.collect()
+    assert [file.suffix for file in tmp_path.glob("collected*")] == [f".{os.getpid()}"]
 
 
 def _spoilt() -> bytes:
