@@ -176,7 +176,9 @@ def test_a_run_that_lost_its_output_stops_and_leaves_it_to_the_other(job: Job, m
     def take_over() -> None:
         while not (job.folder / "out/work/clips").exists():
             time.sleep(0.1)
-        lock.write_text(json.dumps({**json.loads(lock.read_text()), "token": "theirs", "machine": "far-away"}))
+        while (held := json.loads(lock.read_text()))["token"] != "theirs":  # a beat under way may write over it
+            lock.write_text(json.dumps({**held, "token": "theirs", "machine": "far-away"}))
+            time.sleep(0.3)
 
     other = threading.Thread(target=take_over)
     other.start()
