@@ -13,11 +13,12 @@ from typing import Any, Self
 import cv2
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from schemas.annotation import Annotation
 from schemas.conditions import Bool, UInt8
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, WeightsError
 from training.checkpoints import read_checkpoint, trained_weights
 from training.clip_window import ClipWindow
 from training.conditioning import Conditioner
@@ -164,13 +165,20 @@ def trained_as(checkpoint: Path | None) -> dict[str, Any]:
     """Settings of generation that follow from how the model was trained, where `checkpoint` tells: it is of a run.
 
     Raises:
-        WeightsError: there are no trained weights.
+        WeightsError: there are no trained weights, or those of another version.
 
     """
     found = None if checkpoint is None else read_checkpoint(trained_weights(checkpoint).parent)
     if found is None:
         return {}
-    run = TrainSettings.model_validate(found.settings)
+    try:
+        run = TrainSettings.model_validate(found.settings)
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
+        raise WeightsError(
+            f"the checkpoint has settings that are not known here: {fields}", where=str(checkpoint),
+            remedy="It is of another version: use that, or copy its weights to a folder of their own",
+        ) from error  # fmt: skip
     window = max(5, run.data.frames)
     return {
         "buckets": [list(size) for size in run.data.buckets],

@@ -297,6 +297,11 @@ class TestModel:
             assert (found.long.window, found.long.overlap) == (17, 5)
         assert generation_settings(None, None, []) == GenerationSettings()
 
+        state = folder.with_suffix("") / "checkpoint.json"
+        state.write_text(state.read_text().replace('"everywhere"', '"nowhere"'))
+        with pytest.raises(WeightsError, match="pose"):
+            generation_settings(tmp_path, None, [])
+
     def test_settings_of_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "generate.yaml").write_text("seed: 3\nsampler: {steps: 7}\n")
         found = generation_settings(None, tmp_path / "generate.yaml", ["seed=4"])
